@@ -1,0 +1,553 @@
+/*
+ * uffd.c: trap backends on userfaultfd(2). Absent pages are pages that are not there: a touch becomes a SIGBUS in the
+ * faulting thread (uffd-signal, for any user), or a message to threads of ours (uffd-thread, with privilege: it alone
+ * also serves faults that the kernel takes inside a system call).
+ *
+ * UFFDIO_COPY fills a page in one step, UFFDIO_MOVE takes one away in one step (refusing pages that the kernel has
+ * pinned for direct access), UFFDIO_WRITEPROTECT blocks writers while readers go on. No mapping is ever split.
+ */
+#include "../os.h"
+#include "../posix/protection.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+/* Newer than many systems' headers. */
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+    __u64 dst, src, len, mode;
+    __s64 move;
+};
+#define UFFDIO_MOVE                     _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64) 1 << 1)
+#endif
+#ifndef UFFDIO_POISON
+struct uffdio_poison {
+    struct uffdio_range range;
+    __u64 mode;
+    __s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+#define STAGING_SIZE ((size_t) 1 << 20)
+#define ZEROS_SIZE   ((size_t) 64 << 10)
+#define RESOLVERS    2
+#define TRIES        1000 /* of an ioctl that the kernel says to try again */
+
+struct state {
+    struct protection protection;
+    int fd;                     /* -1 until armed */
+    const unsigned char *zeros; /* what fresh pages are filled with */
+    uint32_t generation;        /* resolver threads of an earlier one end; any thread, atomically */
+};
+
+/* ---- the descriptor ---- */
+
+enum mode { BY_SIGNAL, BY_THREAD };
+
+static int open_raw(enum mode mode)
+{
+    if (mode == BY_SIGNAL)
+        return (int) SYS1(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+    int fd = (int) SYS1(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0)
+        return fd;
+    int device = os_open("/dev/userfaultfd", O_RDWR, 0); /* a udev rule may grant what the system call does not */
+    if (device < 0)
+        return fd;
+    long made = SYS3(SYS_ioctl, device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    os_close(device);
+    return (int) made;
+}
+
+/* An open descriptor with what we need switched on, or a negative errno. */
+static int open_uffd(enum mode mode)
+{
+    int fd = open_raw(mode);
+    if (fd < 0)
+        return fd;
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | (mode == BY_SIGNAL ? UFFD_FEATURE_SIGBUS : 0)};
+    long result = SYS3(SYS_ioctl, fd, UFFDIO_API, &api);
+    if (result < 0) {
+        os_close(fd);
+        return (int) result;
+    }
+    return os_fd_raise(fd);
+}
+
+static int watch(int fd, uintptr_t start, size_t length)
+{
+    struct uffdio_register request = {
+        .range = {start, length},
+        .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+    };
+    return (int) SYS3(SYS_ioctl, fd, UFFDIO_REGISTER, &request);
+}
+
+/* ---- moving content ---- */
+
+static int copy_in(int fd, uintptr_t to, const void *from, size_t length, bool protect, size_t *done)
+{
+    struct uffdio_copy request = {
+        .dst = to, .src = (uintptr_t) from, .len = length, .mode = protect ? UFFDIO_COPY_MODE_WP : 0};
+    long result = SYS3(SYS_ioctl, fd, UFFDIO_COPY, &request);
+    *done = request.copy > 0 ? (size_t) request.copy : 0;
+    return (int) result;
+}
+
+static int move_pages(int fd, uintptr_t to, uintptr_t from, size_t length, uint64_t mode, size_t *done)
+{
+    struct uffdio_move request = {.dst = to, .src = from, .len = length, .mode = mode};
+    long result = SYS3(SYS_ioctl, fd, UFFDIO_MOVE, &request);
+    *done = request.move > 0 ? (size_t) request.move : 0;
+    return (int) result;
+}
+
+/* Runs `step` over a range until all is done. -EAGAIN means that the address space was changing: again. */
+#define REPEAT(length, step)                                            \
+    int result = 0;                                                     \
+    for (size_t at = 0, done, tries = 0; at < (length); at += done) {   \
+        result = step;                                                  \
+        if (result < 0 && done == 0 && (result != -EAGAIN || ++tries > TRIES)) \
+            break;                                                      \
+        result = 0;                                                     \
+    }
+
+static int place_content(int fd, uintptr_t start, size_t length, const char *content, bool writable)
+{
+    REPEAT(length, copy_in(fd, start + at, content + at, length - at, !writable, &done))
+    return result;
+}
+
+/* Content in staging goes back without any memory being needed. */
+static int place_staged(int fd, uintptr_t start, size_t length, uintptr_t staged)
+{
+    REPEAT(length, move_pages(fd, start + at, staged + at, length - at, 0, &done))
+    return result;
+}
+
+/* Pages that have content already keep it: they need no zeros. */
+static int place_zeros(const struct state *state, uintptr_t start, size_t length, size_t page)
+{
+    for (size_t at = 0; at < length;) {
+        size_t piece = length - at < ZEROS_SIZE ? length - at : ZEROS_SIZE, done;
+        int result = copy_in(state->fd, start + at, state->zeros, piece, false, &done);
+        if (result == -EEXIST && done == 0)
+            done = page;
+        else if (result < 0 && result != -EAGAIN && done == 0)
+            return result;
+        at += done;
+    }
+    return 0;
+}
+
+static int uffd_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
+{
+    const struct state *state = pf->state;
+    if (!content)
+        return place_zeros(state, start, length, pf->page);
+    if (pf->staging && (uintptr_t) content - (uintptr_t) pf->staging < pf->staging_size)
+        return place_staged(state->fd, start, length, (uintptr_t) content);
+    return place_content(state->fd, start, length, content, writable);
+}
+
+static int write_protect(int fd, uintptr_t start, size_t length, bool on)
+{
+    struct uffdio_writeprotect request = {{start, length}, on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+    long result;
+    int tries = 0;
+    do
+        result = SYS3(SYS_ioctl, fd, UFFDIO_WRITEPROTECT, &request);
+    while (result == -EAGAIN && ++tries < TRIES);
+    return (int) result;
+}
+
+static int uffd_protect(struct platform *pf, uintptr_t start, size_t length)
+{
+    return write_protect(((struct state *) pf->state)->fd, start, length, true);
+}
+
+static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
+{
+    return write_protect(((struct state *) pf->state)->fd, start, length, false);
+}
+
+static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
+{
+    (void) pf, (void) scratch;
+    return (const void *) page; /* protected, present, and only its writers are blocked */
+}
+
+static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n)
+{
+    (void) pf;
+    return vm_discard(extents, n);
+}
+
+static int64_t uffd_take(struct platform *pf, uintptr_t start, size_t length, size_t staging_offset)
+{
+    size_t done;
+    int result, tries = 0;
+    do
+        result = move_pages(((struct state *) pf->state)->fd, (uintptr_t) pf->staging + staging_offset, start, length, 0,
+                            &done);
+    while (result == -EAGAIN && done == 0 && ++tries < TRIES);
+    return done > 0 ? (int64_t) done : result;
+}
+
+static void uffd_staging_clear(struct platform *pf, size_t length)
+{
+    vm_discard(&(struct extent){(uintptr_t) pf->staging, length}, 1);
+}
+
+/* Page by page, for mappings that do not move as one: what a forked child shares is copied. */
+static int move_each(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
+{
+    const struct state *state = pf->state;
+    for (size_t at = 0; at < length;) {
+        size_t done;
+        int result =
+            move_pages(state->fd, to + at, from + at, length - at, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, &done);
+        at += done;
+        if (result == -EBUSY && at < length) {
+            result = copy_in(state->fd, to + at, (const void *) (from + at), pf->page, false, &done);
+            at += done;
+        }
+        if (result < 0 && result != -EAGAIN && done == 0)
+            return result;
+    }
+    return 0;
+}
+
+static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
+{
+    const struct state *state = pf->state;
+    if (vm_move(from, to, length) == 0)
+        return state->fd < 0 ? 0 : watch(state->fd, to, length); /* a mapping that moves is no longer watched */
+    if (state->fd >= 0)
+        return move_each(pf, from, to, length);
+    memcpy((void *) to, (const void *) from, length);
+    return 0;
+}
+
+/* ---- probing ---- */
+
+/* Whether one whole page can be taken from `from` to `to`; both in a watched mapping. */
+static bool can_take(int fd, unsigned char *from, unsigned char *to, size_t page)
+{
+    size_t done;
+    return move_pages(fd, (uintptr_t) to, (uintptr_t) from, page, 0, &done) == 0 && to[0] == 7;
+}
+
+/* Fills, protects and takes pages of a small mapping. Returns 0, or an errno and the step that failed. */
+static int try_out(int fd, unsigned char *pages, size_t page, bool *takes, const char **step)
+{
+    static const unsigned char content[64 << 10] = {7};
+    size_t done;
+    *step = "watching memory";
+    int result = watch(fd, (uintptr_t) pages, 2 * page);
+    if (result < 0)
+        return result;
+    *step = "filling a page";
+    result = copy_in(fd, (uintptr_t) pages, content, page, true, &done);
+    if (result < 0 || pages[0] != 7)
+        return result < 0 ? result : -EIO;
+    *step = "write protection";
+    result = write_protect(fd, (uintptr_t) pages, page, false);
+    if (result < 0)
+        return result;
+    pages[1] = 1;
+    *takes = can_take(fd, pages, pages + page, page);
+    return 0;
+}
+
+static void explain(char *why, size_t size, const char *step, int error)
+{
+    strncpy(why, step, size - 1);
+    strncat(why,
+            error == -ENOSYS  ? " is not in this kernel"
+            : error == -EPERM ? " is not permitted"
+                              : " failed",
+            size - strlen(why) - 1);
+}
+
+static int probe(enum mode mode, struct platform_caps *caps, char *why, size_t size)
+{
+    size_t page = os_page_size();
+    int fd = open_uffd(mode);
+    if (fd < 0) {
+        explain(why, size, "userfaultfd", fd);
+        return fd;
+    }
+    unsigned char *pages = os_map(2 * page);
+    const char *step = "mapping memory";
+    bool takes = false;
+    int result = pages ? try_out(fd, pages, page, &takes, &step) : -ENOMEM;
+    os_close(fd);
+    if (pages)
+        os_unmap(pages, 2 * page);
+    if (result < 0) {
+        explain(why, size, step, result);
+        return result;
+    }
+    *caps = (struct platform_caps){
+        .evicts = true,
+        .protects = true,
+        .takes = takes,
+        .batch_drop = vm_discard_batches(),
+        .kernel_faults = mode == BY_THREAD,
+        .move = true,
+    };
+    return 0;
+}
+
+static int probe_signal(struct platform_caps *caps, char *why, size_t size)
+{
+    return probe(BY_SIGNAL, caps, why, size);
+}
+
+static int probe_thread(struct platform_caps *caps, char *why, size_t size)
+{
+    return probe(BY_THREAD, caps, why, size);
+}
+
+/* ---- address space ---- */
+
+static int uffd_reserve(struct platform *pf)
+{
+    int result = vm_reserve(pf);
+    if (result < 0)
+        return result;
+    struct state *state = os_map(sizeof *state);
+    if (!state || protection_init(&state->protection, pf->base, pf->size) < 0) {
+        vm_release(pf);
+        return -ENOMEM;
+    }
+    state->fd = -1;
+    pf->page = os_page_size();
+    pf->state = state;
+    return 0;
+}
+
+static void uffd_release(struct platform *pf)
+{
+    struct state *state = pf->state;
+    __atomic_fetch_add(&state->generation, 1, __ATOMIC_SEQ_CST);
+    if (state->fd >= 0)
+        os_close(state->fd);
+    vm_release(pf);
+    protection_fini(&state->protection);
+    if (pf->staging)
+        os_unmap((void *) pf->staging, pf->staging_size);
+}
+
+static int uffd_open(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct state *state = pf->state;
+    return protection_set(&state->protection, start, length, VM_READ_WRITE);
+}
+
+static int uffd_close(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct state *state = pf->state;
+    if (protection_left(&state->protection)) /* else it stays open, and reads as zero */
+        protection_set(&state->protection, start, length, VM_NONE);
+    return vm_discard(&(struct extent){start, length}, 1);
+}
+
+static int uffd_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
+{
+    return vm_residency(start, length, pf->page, vec);
+}
+
+static size_t uffd_granule(struct platform *pf) { return pf->page; }
+
+/* ---- arming ---- */
+
+/* Opens a descriptor and has it watch the arena and the staging memory. */
+static int attach(struct platform *pf, enum mode mode)
+{
+    struct state *state = pf->state;
+    int fd = open_uffd(mode);
+    if (fd < 0)
+        return fd;
+    int result = watch(fd, pf->base, pf->size);
+    if (result == 0 && pf->staging)
+        result = watch(fd, (uintptr_t) pf->staging, pf->staging_size);
+    if (result < 0) {
+        os_close(fd);
+        return result;
+    }
+    state->fd = fd;
+    return 0;
+}
+
+static int arm(struct platform *pf, enum mode mode)
+{
+    struct state *state = pf->state;
+    state->zeros = os_map(ZEROS_SIZE);
+    if (pf->caps.takes)
+        pf->staging = os_map(STAGING_SIZE);
+    if (!state->zeros || (pf->caps.takes && !pf->staging))
+        return -ENOMEM;
+    pf->staging_size = pf->staging ? STAGING_SIZE : 0;
+    return attach(pf, mode);
+}
+
+static int arm_signal(struct platform *pf, const struct extent *live, size_t n)
+{
+    (void) live, (void) n;
+    return arm(pf, BY_SIGNAL);
+}
+
+/* The parts of fork that both backends share. Returns whether the child has to attach again. */
+static bool fork_common(struct platform *pf, enum platform_fork phase)
+{
+    struct state *state = pf->state;
+    if (phase == FORK_BEFORE) {
+        lock_acquire(&state->protection.lock);
+        return false;
+    }
+    if (phase == FORK_CHILD)
+        lock_adopt(&state->protection.lock);
+    lock_release(&state->protection.lock);
+    if (phase == FORK_PARENT || state->fd < 0)
+        return false;
+    os_close(state->fd); /* it acts on the parent */
+    state->fd = -1;
+    return true;
+}
+
+static int fork_signal(struct platform *pf, enum platform_fork phase)
+{
+    return fork_common(pf, phase) ? attach(pf, BY_SIGNAL) : 0;
+}
+
+const struct platform_ops platform_uffd_signal = {
+    .name = "uffd-signal",
+    .probe = probe_signal,
+    .reserve = uffd_reserve,
+    .release = uffd_release,
+    .open = uffd_open,
+    .close = uffd_close,
+    .arm = arm_signal,
+    .residency = uffd_residency,
+    .place = uffd_place,
+    .protect = uffd_protect,
+    .unprotect = uffd_unprotect,
+    .peek = uffd_peek,
+    .drop = uffd_drop,
+    .take = uffd_take,
+    .staging_clear = uffd_staging_clear,
+    .move = uffd_move,
+    .decode = vm_decode,
+    .granule = uffd_granule,
+    .fork = fork_signal,
+};
+
+/* ---- uffd-thread: messages instead of signals ---- */
+
+static void wake(const struct state *state, uintptr_t page, size_t length)
+{
+    struct uffdio_range range = {page, length};
+    SYS3(SYS_ioctl, state->fd, UFFDIO_WAKE, &range);
+}
+
+/* No content is to be had: whoever touches the page gets SIGBUS, as from a bad disk. */
+static void refuse(const struct state *state, uintptr_t page, size_t length)
+{
+    struct uffdio_poison request = {.range = {page, length}};
+    if (SYS3(SYS_ioctl, state->fd, UFFDIO_POISON, &request) < 0)
+        SYS3(SYS_madvise, page, length, MADV_HWPOISON); /* privileged; better than a thread that waits for ever */
+    wake(state, page, length);
+}
+
+static void serve_message(struct platform *pf, const struct uffd_msg *message)
+{
+    uint64_t flags = message->arg.pagefault.flags;
+    struct trap trap = {
+        .address = message->arg.pagefault.address,
+        .write = flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP),
+        .present = flags & UFFD_PAGEFAULT_FLAG_WP,
+    };
+    uintptr_t page = trap.address & ~(pf->page - 1);
+    if (pf->serve(pf->serve_context, &trap))
+        wake(pf->state, page, pf->page);
+    else
+        refuse(pf->state, page, pf->page);
+}
+
+static void resolve(void *argument)
+{
+    struct platform *pf = argument;
+    struct state *state = pf->state;
+    uint32_t generation = __atomic_load_n(&state->generation, __ATOMIC_SEQ_CST);
+    while (generation == __atomic_load_n(&state->generation, __ATOMIC_SEQ_CST)) {
+        struct pollfd wait = {.fd = state->fd, .events = POLLIN};
+        SYS5(SYS_ppoll, &wait, 1, NULL, NULL, 8);
+        struct uffd_msg message;
+        if (os_read(state->fd, &message, sizeof message) == (ssize_t) sizeof message &&
+            message.event == UFFD_EVENT_PAGEFAULT)
+            serve_message(pf, &message);
+    }
+}
+
+static int start_resolvers(struct platform *pf)
+{
+    int result = 0;
+    for (int i = 0; i < RESOLVERS && result == 0; i++)
+        result = os_thread_start(resolve, pf, "vp-fault");
+    return result;
+}
+
+static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
+{
+    (void) live, (void) n;
+    int result = arm(pf, BY_THREAD);
+    return result < 0 ? result : start_resolvers(pf);
+}
+
+static int fork_thread(struct platform *pf, enum platform_fork phase)
+{
+    if (!fork_common(pf, phase))
+        return 0;
+    int result = attach(pf, BY_THREAD);
+    return result < 0 ? result : start_resolvers(pf);
+}
+
+const struct platform_ops platform_uffd_thread = {
+    .name = "uffd-thread",
+    .on_request = true,
+    .probe = probe_thread,
+    .reserve = uffd_reserve,
+    .release = uffd_release,
+    .open = uffd_open,
+    .close = uffd_close,
+    .arm = arm_thread,
+    .residency = uffd_residency,
+    .place = uffd_place,
+    .protect = uffd_protect,
+    .unprotect = uffd_unprotect,
+    .peek = uffd_peek,
+    .drop = uffd_drop,
+    .take = uffd_take,
+    .staging_clear = uffd_staging_clear,
+    .move = uffd_move,
+    .decode = vm_decode,
+    .granule = uffd_granule,
+    .fork = fork_thread,
+};

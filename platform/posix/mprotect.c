@@ -1,0 +1,233 @@
+/*
+ * mprotect.c: the portable trap backend. Absent pages are PROT_NONE; a touch raises SIGSEGV (SIGBUS elsewhere).
+ *
+ * Each change of protection may split a mapping, and a process may have only so many (vm.max_map_count). So the unit is
+ * 64 KiB, the backend counts the mappings that the arena costs, and granule() asks for coarser and coarser steps as
+ * the count nears a share of the limit: every halving of what is left doubles the granule. Steps of 2^k units cost at
+ * most two mappings each and are taken only from the k-th half, so the sum cannot reach the limit.
+ *
+ * Content goes in and out behind the protection (vm.h), so that no thread sees a page before it is whole.
+ */
+#include "protection.h"
+#include "../os.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNIT        PROTECTION_UNIT
+#define GRANULE_MAX (UINT64_C(4) << 30)
+
+struct state {
+    struct protection protection;
+    bool armed;
+    int behind; /* handle of vm_peek/vm_poke, or -1 */
+};
+
+static int protect_as(struct platform *pf, uintptr_t start, size_t length, enum vm_protection protection)
+{
+    struct state *state = pf->state;
+    return protection_set(&state->protection, start, length, protection);
+}
+
+/* ---- the contract ---- */
+
+/* Content behind the protection: a kernel may forbid it (proc_mem.force_override), /proc may be missing. */
+static bool behind_works(size_t page)
+{
+    int handle;
+    unsigned char *memory = os_map(page), seen = 0, sent = 7;
+    bool works = memory && vm_protect((uintptr_t) memory, page, VM_NONE) == 0 && vm_behind_open(&handle) == 0;
+    if (works) {
+        works = vm_poke(handle, (uintptr_t) memory, &sent, 1) == 0 &&
+                vm_peek(handle, (uintptr_t) memory, &seen, 1) == 0 && seen == sent;
+        os_close(handle);
+    }
+    if (memory)
+        os_unmap(memory, page);
+    return works;
+}
+
+static int mprotect_probe(struct platform_caps *caps, char *why, size_t size)
+{
+    bool behind = behind_works(os_page_size());
+    *caps = (struct platform_caps){
+        .evicts = behind,
+        .protects = false,
+        .batch_drop = vm_discard_batches(),
+        .move = true,
+    };
+    if (!behind)
+        strncpy(why, "memory cannot be written behind its protection: nothing can be paged out", size - 1);
+    return 0;
+}
+
+static int mprotect_reserve(struct platform *pf)
+{
+    int result = vm_reserve(pf);
+    if (result < 0)
+        return result;
+    struct state *state = os_map(sizeof *state);
+    if (!state || protection_init(&state->protection, pf->base, pf->size) < 0) {
+        vm_release(pf);
+        return -ENOMEM;
+    }
+    state->behind = -1;
+    pf->page = UNIT;
+    pf->state = state;
+    return 0;
+}
+
+static void mprotect_release(struct platform *pf)
+{
+    struct state *state = pf->state;
+    vm_release(pf);
+    if (state->behind >= 0)
+        os_close(state->behind);
+    protection_fini(&state->protection);
+    os_unmap(state, sizeof *state);
+}
+
+static int mprotect_open(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct state *state = pf->state;
+    return protect_as(pf, start, length, state->armed ? VM_NONE : VM_READ_WRITE);
+}
+
+static int mprotect_close(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct state *state = pf->state;
+    if (protection_left(&state->protection)) /* else it stays open, and reads as zero */
+        protect_as(pf, start, length, VM_NONE);
+    return vm_discard(&(struct extent){start, length}, 1);
+}
+
+static int mprotect_arm(struct platform *pf, const struct extent *live, size_t n)
+{
+    struct state *state = pf->state;
+    if (pf->caps.evicts && state->behind < 0 && vm_behind_open(&state->behind) < 0)
+        return -EACCES;
+    __atomic_store_n(&state->armed, true, __ATOMIC_SEQ_CST);
+    for (size_t i = 0; i < n; i++) {
+        int result = protect_as(pf, live[i].start, live[i].length, VM_NONE);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+static int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
+{
+    return vm_residency(start, length, pf->page, vec);
+}
+
+static int mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
+{
+    struct state *state = pf->state;
+    if (content) {
+        int result = vm_poke(state->behind, start, content, length);
+        if (result < 0)
+            return result;
+    }
+    return protect_as(pf, start, length, writable ? VM_READ_WRITE : VM_READ);
+}
+
+static int mprotect_protect(struct platform *pf, uintptr_t start, size_t length)
+{
+    return protect_as(pf, start, length, VM_NONE);
+}
+
+static int mprotect_unprotect(struct platform *pf, uintptr_t start, size_t length)
+{
+    return protect_as(pf, start, length, VM_READ_WRITE);
+}
+
+static const void *mprotect_peek(struct platform *pf, uintptr_t page, void *scratch)
+{
+    struct state *state = pf->state;
+    return vm_peek(state->behind, page, scratch, pf->page) < 0 ? NULL : scratch;
+}
+
+static int mprotect_drop(struct platform *pf, const struct extent *extents, size_t n)
+{
+    (void) pf;
+    return vm_discard(extents, n);
+}
+
+/* What cannot be moved is copied; `to` may be closed to everyone else. */
+static int copy_run(const struct state *state, uintptr_t from, uintptr_t to, size_t length)
+{
+    if (state->behind >= 0)
+        return vm_poke(state->behind, to, (const void *) from, length);
+    memcpy((void *) to, (const void *) from, length);
+    return 0;
+}
+
+/* A mapping at a time: the kernel moves no more in one call. The lock keeps the map steady for the whole move. */
+static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
+{
+    struct state *state = pf->state;
+    struct protection *protection = &state->protection;
+    lock_acquire(&protection->lock);
+    int result = 0;
+    for (size_t at = 0, run; at < length && result == 0; at += run) {
+        enum vm_protection now = protection_at(protection, from + at);
+        run = UNIT;
+        while (at + run < length && protection_at(protection, from + at + run) == now)
+            run += UNIT;
+        if (now == VM_NONE)
+            continue;
+        if (vm_move(from + at, to + at, run) < 0)
+            result = copy_run(state, from + at, to + at, run);
+        if (result == 0) /* a mapping that arrives brings its old protection along */
+            result = protection_set_locked(protection, to + at, run, VM_READ_WRITE);
+    }
+    lock_release(&protection->lock);
+    return result;
+}
+
+static size_t mprotect_granule(struct platform *pf)
+{
+    const struct state *state = pf->state;
+    size_t left = protection_left(&state->protection), granule = pf->page;
+    for (size_t half = state->protection.edges_max / 2; left < half && granule < GRANULE_MAX; half /= 2)
+        granule *= 2;
+    return granule;
+}
+
+static int mprotect_fork(struct platform *pf, enum platform_fork phase)
+{
+    struct state *state = pf->state;
+    if (phase == FORK_BEFORE) {
+        lock_acquire(&state->protection.lock);
+        return 0;
+    }
+    if (phase == FORK_CHILD)
+        lock_adopt(&state->protection.lock);
+    lock_release(&state->protection.lock);
+    if (phase == FORK_PARENT || state->behind < 0)
+        return 0;
+    os_close(state->behind); /* it is the parent's memory */
+    state->behind = -1;
+    return vm_behind_open(&state->behind);
+}
+
+const struct platform_ops platform_mprotect = {
+    .name = "mprotect",
+    .probe = mprotect_probe,
+    .reserve = mprotect_reserve,
+    .release = mprotect_release,
+    .open = mprotect_open,
+    .close = mprotect_close,
+    .arm = mprotect_arm,
+    .residency = mprotect_residency,
+    .place = mprotect_place,
+    .protect = mprotect_protect,
+    .unprotect = mprotect_unprotect,
+    .peek = mprotect_peek,
+    .drop = mprotect_drop,
+    .move = mprotect_move,
+    .decode = vm_decode,
+    .granule = mprotect_granule,
+    .fork = mprotect_fork,
+};

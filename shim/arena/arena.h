@@ -1,0 +1,71 @@
+/*
+ * arena.h: the arena: address ranges with memory behind them.
+ *
+ * Joins the range allocator with the platform. It knows nothing of pages' states: whoever frees a range while paging is
+ * armed tells the engine between arena_detach() and arena_return().
+ *
+ * Thread-safe; not async-signal-safe, except arena_contains() and arena_extent().
+ */
+#ifndef VP_ARENA_ARENA_H
+#define VP_ARENA_ARENA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../../platform/lock.h"
+#include "../../platform/platform.h"
+#include "ranges.h"
+
+struct arena {
+    struct platform *pf;
+    struct lock lock;     /* guards `ranges` and all below */
+    struct ranges ranges;
+    uint64_t peak_live;
+    uint64_t keep_max;    /* bytes of freed ranges that may keep their memory; 0 once paging is armed */
+    bool ready;           /* set last at start-up, by one thread */
+};
+
+/** Takes over the reserved space of `pf`. Returns 0 or -ENOMEM. */
+int arena_init(struct arena *arena, struct platform *pf);
+
+static inline bool arena_contains(const struct arena *arena, const void *pointer)
+{
+    return arena->ready && (uintptr_t) pointer - arena->pf->base < arena->pf->size;
+}
+
+/**
+ * A range of at least `size` bytes, aligned to `align` (a power of two; at least RANGE_UNIT is given), usable at once.
+ * zeroed: its content must read as zero; else it may hold what a freed block left.
+ * Returns its address, or 0 when address space or the system's memory is exhausted. *got is its size.
+ */
+uintptr_t arena_alloc(struct arena *arena, uint64_t size, uint64_t align, bool zeroed, uint64_t *got);
+
+/**
+ * Takes the live range that starts at `start` away from everybody: nothing finds it any more. Its memory is untouched.
+ * Returns false when no live range starts there (a double free, or a foreign pointer).
+ */
+bool arena_detach(struct arena *arena, uintptr_t start, struct extent *out);
+
+/** Ends what arena_detach() began: gives memory and range back. reusable: the content is all in memory (not armed), so
+ *  a small range may be kept as it is for the next allocation. */
+void arena_return(struct arena *arena, const struct extent *extent, bool reusable);
+
+/** Undoes arena_detach(). */
+void arena_attach(struct arena *arena, const struct extent *extent);
+
+/** Makes the live range at `start` at least `size` bytes long without moving it. Returns whether it is now. */
+bool arena_extend(struct arena *arena, uintptr_t start, uint64_t size, uint64_t *got);
+
+/** Cuts the live range at `start` to `size` bytes, rounded up; *rest is what was cut off, detached (length 0: nothing). */
+bool arena_shrink(struct arena *arena, uintptr_t start, uint64_t size, struct extent *rest);
+
+/** The live range that contains `address`. Any thread, in the fault path too. */
+bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out);
+
+/** Calls visit for every live range, in address order. The caller holds arena->lock. */
+void arena_each(struct arena *arena, void (*visit)(void *context, const struct extent *live), void *context);
+
+uint64_t arena_live_bytes(struct arena *arena);
+
+#endif

@@ -1,0 +1,328 @@
+/*
+ * lifecycle.c: start-up in strict order, arming, fork, exit.
+ *
+ *   1. options, probes    2. reserve the arena    3. handlers    4. self-test    5. ready
+ * A step that fails ends the shim's part, never the program's: it runs on as if we were not there, and one line on
+ * stderr says why.
+ */
+#include "lifecycle.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/statvfs.h>
+
+#include "../platform/os.h"
+#include "../platform/vm.h"
+#include "base/log.h"
+#include "interpose/hooks.h"
+#include "pager/pager.h"
+#include "process/memory.h"
+#include "process/report.h"
+#include "process/signals.h"
+#include "tier/pool.h"
+#include "tier/spill.h"
+
+struct vp vp = {.lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
+
+/* The budget is not even asked for while all large blocks together are smaller. */
+#define FIRST_LOOK (UINT64_C(16) << 20)
+
+/* ---- 1. options ---- */
+
+/* A program with more rights than its user takes no orders from the user's environment. */
+static const char *environment(const char *name)
+{
+    return getauxval(AT_SECURE) ? NULL : getenv(name);
+}
+
+static bool backend_exists(const char *name) { return platform_find(name); }
+
+static void complain(const char *sentence) { log_warn("%s", sentence); }
+
+static void read_options(void)
+{
+    struct option_machine machine = {.backend_exists = backend_exists};
+    log_init(false);
+    if (options_use_percentage(environment))
+        machine.memory = memory_hundred_percent();
+    options_defaults(&vp.options, environment);
+    options_from_environment(&vp.options, environment, &machine, complain);
+    log_init(vp.options.verbose);
+}
+
+/* The backend asked for, or the first that works. Returns NULL or why there is none. */
+static const char *choose_backend(void)
+{
+    static char why[256];
+    bool automatic = strcmp(vp.options.trap, "auto") == 0;
+    for (size_t i = 0; platform_backends[i]; i++) {
+        const struct platform_ops *ops = platform_backends[i];
+        if (automatic ? ops->on_request : strcmp(ops->name, vp.options.trap) != 0)
+            continue;
+        why[0] = 0;
+        if (ops->probe(&vp.platform.caps, why, sizeof why) == 0) {
+            vp.platform.ops = ops;
+            return NULL;
+        }
+        log_info("trap backend %s does not work here: %s", ops->name, why);
+    }
+    return why[0] ? why : "no trap backend works here";
+}
+
+/* ---- 4. self-test ---- */
+
+/* The handler and the code that it interrupts share these: no store may be optimised away. */
+static volatile struct {
+    uintptr_t address;
+    bool trapped;
+} self_test;
+
+static enum signal_verdict serve(int number, const siginfo_t *info, void *context)
+{
+    struct trap trap;
+    (void) number;
+    vp.platform.ops->decode(info, context, &trap);
+    if (trap.address - vp.platform.base >= vp.platform.size)
+        return SIGNAL_PROGRAMS;
+    if (self_test.address && trap.address == self_test.address) {
+        self_test.trapped = true;
+        uintptr_t page = trap.address & ~(uintptr_t) (os_page_size() - 1);
+        return vm_protect(page, os_page_size(), VM_READ_WRITE) == 0 ? SIGNAL_SERVED : SIGNAL_PROGRAMS;
+    }
+    switch (fault_serve(&vp.engine, &trap)) {
+    case FAULT_HEALED:
+        return SIGNAL_SERVED;
+    case FAULT_POISONED:
+        return SIGNAL_LOST;
+    default:
+        return SIGNAL_PROGRAMS;
+    }
+}
+
+/* A store in the very middle must trap, be recognised, heal, and be there afterwards. */
+static const char *run_self_test(void)
+{
+    const uint64_t mark = UINT64_C(0x68797065726f6e21);
+    uintptr_t address = vp.platform.base + vp.platform.size / 2;
+    volatile uint64_t *middle = (volatile uint64_t *) address;
+    self_test.address = address;
+    *middle = mark;
+    bool kept = *middle == mark;
+    self_test.address = 0;
+    vm_protect(address, os_page_size(), VM_NONE);
+    vm_discard(&(struct extent){address, os_page_size()}, 1);
+    return !self_test.trapped ? "the store did not trap" : !kept ? "the store was lost" : NULL;
+}
+
+/* ---- fork ---- */
+
+static void before_fork(void)
+{
+    lock_acquire(&vp.lock);
+    engine_fork(&vp.engine, FORK_BEFORE);
+}
+
+static void after_fork_parent(void)
+{
+    engine_fork(&vp.engine, FORK_PARENT);
+    lock_release(&vp.lock);
+}
+
+static void after_fork_child(void)
+{
+    lock_adopt(&vp.lock);
+    engine_fork(&vp.engine, FORK_CHILD);
+    lock_release(&vp.lock);
+}
+
+/* ---- arming ---- */
+
+static uint64_t page_tables(void)
+{
+    struct memory_use use;
+    memory_use(&use);
+    return use.page_tables;
+}
+
+static struct tier *open_pool(void)
+{
+    struct tier *pool;
+    struct pool_config config = {
+        .reserve = vp.budget, .capacity = vp.budget / 2, .page_size = vp.platform.page};
+    return pool_new(&pool, &config) == 0 ? pool : NULL;
+}
+
+static struct tier *open_spill(void)
+{
+    struct tier *spill;
+    char why[256] = "";
+    if (vp.options.spill_max == 0)
+        return NULL;
+    struct spill_config config = {.directory = vp.options.spill,
+                                  .fd = -1,
+                                  .max_bytes = vp.options.spill_max,
+                                  .page_size = vp.platform.page};
+    if (spill_new(&spill, &config) == 0)
+        return spill;
+    spill_check_directory(vp.options.spill, why, sizeof why);
+    log_warn("no spill file: %s; what does not fit compressed stays in memory", why[0] ? why : vp.options.spill);
+    return NULL;
+}
+
+static void start_paging(void)
+{
+    if (!vp.platform.caps.evicts) {
+        log_warn("the %s backend cannot page out here; the program runs without a limit", vp.platform.ops->name);
+        return;
+    }
+    struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = page_tables};
+    if (engine_start_paging(&vp.engine, open_pool(), open_spill()) < 0) {
+        log_warn("paging is off: no memory for its tables");
+        return;
+    }
+    int thread = pager_start(&vp.engine, &config);
+    if (thread < 0)
+        log_info("no pager thread (error %u): faults page out for themselves", (uint64_t) -thread);
+    log_info("paging armed: budget %z, backend %s, spill %s", vp.budget, vp.platform.ops->name,
+             vp.engine.spill ? vp.options.spill : "off");
+}
+
+/* A fault that reached one of the platform's own threads instead of the handler. */
+static bool serve_trap(void *engine, const struct trap *trap)
+{
+    return fault_serve(engine, trap) == FAULT_HEALED;
+}
+
+static bool arm(void)
+{
+    if (vp.engine.trapping)
+        return true;
+    vp.platform.serve = serve_trap;
+    vp.platform.serve_context = &vp.engine;
+    int result = engine_arm(&vp.engine);
+    if (result < 0)
+        log_warn("paging cannot be armed (%s backend, error %u): the program runs without it", vp.platform.ops->name,
+                 (uint64_t) -result);
+    return result == 0;
+}
+
+/* Bytes in memory outside the arena. Looks through every live block: not often. */
+static void add_resident(void *sum, const struct extent *live)
+{
+    enum { CHUNK = 512 };
+    unsigned char vec[CHUNK];
+    size_t page = vp.platform.page;
+    for (size_t at = 0; at < live->length; at += CHUNK * page) {
+        size_t bytes = live->length - at < CHUNK * page ? live->length - at : CHUNK * page;
+        if (vp.platform.ops->residency(&vp.platform, live->start + at, bytes, vec) < 0)
+            return;
+        for (size_t i = 0; i < bytes / page; i++)
+            *(uint64_t *) sum += vec[i] ? page : 0;
+    }
+}
+
+static uint64_t resident_elsewhere(void)
+{
+    uint64_t arena = 0, all = memory_resident();
+    lock_acquire(&vp.arena.lock);
+    arena_each(&vp.arena, add_resident, &arena);
+    lock_release(&vp.arena.lock);
+    return all > arena ? all - arena : 0;
+}
+
+static bool fits(uint64_t live)
+{
+    return live <= vp.budget && live + resident_elsewhere() <= vp.budget;
+}
+
+void lifecycle_note_growth(void)
+{
+    uint64_t live = arena_live_bytes(&vp.arena);
+    if (__atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || live < __atomic_load_n(&vp.next_look, __ATOMIC_RELAXED))
+        return;
+    lock_acquire(&vp.lock);
+    if (!vp.settled && live >= vp.next_look) {
+        if (vp.budget == 0)
+            vp.budget = vp.options.ram ? vp.options.ram : memory_default_budget();
+        if (!fits(live)) {
+            __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
+            if (arm())
+                start_paging();
+        }
+        /* The next look: when an eighth of the budget has been added. */
+        __atomic_store_n(&vp.next_look, live < vp.budget / 8 ? vp.budget / 8 : live + vp.budget / 8, __ATOMIC_RELAXED);
+        if (vp.next_look > vp.budget)
+            __atomic_store_n(&vp.next_look, live > vp.budget ? live : vp.budget, __ATOMIC_RELAXED);
+    }
+    lock_release(&vp.lock);
+}
+
+/* ---- what can be backed ---- */
+
+static uint64_t disk_free(void)
+{
+    struct statvfs status;
+    int saved = errno;
+    uint64_t bytes = statvfs(vp.options.spill, &status) == 0 ? (uint64_t) status.f_bavail * status.f_frsize : 0;
+    errno = saved;
+    return bytes < vp.options.spill_max ? bytes : vp.options.spill_max;
+}
+
+bool lifecycle_can_back(uint64_t size)
+{
+    uint64_t budget = vp.options.ram ? vp.options.ram : vp.budget;
+    if (__atomic_load_n(&vp.engine.spill_full, __ATOMIC_RELAXED))
+        return arena_live_bytes(&vp.arena) + size <= budget;
+    if (size <= (budget ? budget : FIRST_LOOK))
+        return true;
+    if (!budget)
+        budget = memory_default_budget();
+    return size <= budget + disk_free();
+}
+
+/* ---- 5. ready ---- */
+
+static const char *start(void)
+{
+    read_options();
+    hooks_resolve();
+    const char *why = choose_backend();
+    if (why)
+        return why;
+    vp.platform.size = vp.options.arena;
+    if (vp.platform.ops->reserve(&vp.platform) < 0)
+        return "no address space for the arena";
+    if (vp.platform.size < vp.options.arena)
+        log_warn("the arena is %z instead of %z: address space is limited", (uint64_t) vp.platform.size,
+                 vp.options.arena);
+    if (arena_init(&vp.arena, &vp.platform) < 0 || engine_init(&vp.engine, &vp.platform, &vp.arena) < 0)
+        return "no memory for the arena's tables";
+    if (signals_install(serve) < 0)
+        return "SIGSEGV and SIGBUS cannot be handled";
+    why = run_self_test();
+    if (why)
+        return why;
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+    if (vp.options.lazy && !arm())
+        return "--lazy: absent pages cannot be made to trap";
+    return NULL;
+}
+
+__attribute__((constructor)) static void shim_start(void)
+{
+    const char *why = start();
+    vp.self_test = why ? why : "ok";
+    vp.next_look = FIRST_LOOK < vp.options.ram / 8 || !vp.options.ram ? FIRST_LOOK : vp.options.ram / 8;
+    if (why)
+        log_warn("the program runs without paging: %s", why);
+    else
+        vp.arena.ready = true;
+}
+
+__attribute__((destructor)) static void shim_end(void)
+{
+    report_at_exit();
+}

@@ -1,0 +1,36 @@
+/*
+ * lifecycle.h: the shim as a whole: start, arming, fork, exit.
+ */
+#ifndef VP_LIFECYCLE_H
+#define VP_LIFECYCLE_H
+
+#include <stdbool.h>
+
+#include "../platform/platform.h"
+#include "arena/arena.h"
+#include "options.h"
+#include "pager/engine.h"
+
+/* All of the shim's state that is not a thread's own. */
+struct vp {
+    struct options options;    /* constant after start-up */
+    struct platform platform;  /* constant after start-up but for its own state */
+    struct arena arena;        /* see arena.h */
+    struct engine engine;      /* see engine.h */
+    struct lock lock;          /* LOCK_LIFECYCLE: guards the fields below */
+    uint64_t budget;           /* bytes; 0 until it is first needed */
+    uint64_t next_look;        /* live bytes at which the budget is compared again; read without the lock */
+    bool settled;              /* arming was done, or has failed for good */
+    const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */
+};
+
+extern struct vp vp;
+
+/** Called after an allocation that made the arena larger: arms paging when what is live exceeds the budget.
+ *  No lock may be held. */
+void lifecycle_note_growth(void);
+
+/** Whether a new block of `size` bytes can be backed: by the budget, the pool and the spill together. */
+bool lifecycle_can_back(uint64_t size);
+
+#endif

@@ -1,0 +1,374 @@
+#include "engine.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "../../platform/os.h"
+#include "../tier/pool.h"
+#include "../tier/spill.h"
+#include "scratch.h"
+
+/* ---- life ---- */
+
+int engine_init(struct engine *engine, struct platform *pf, struct arena *arena)
+{
+    *engine = (struct engine){
+        .pf = pf,
+        .arena = arena,
+        .page_shift = (unsigned) __builtin_ctzll(pf->page),
+        .page_count = pf->size / pf->page,
+        .evict_lock = LOCK_INIT(LOCK_EVICT),
+        .limit = UINT64_MAX,
+    };
+    engine->pages = os_map(engine->page_count * sizeof *engine->pages);
+    engine->regions = os_map((engine->page_count / REGION_PAGES + 1) * sizeof *engine->regions);
+    if (engine->pages && engine->regions)
+        return 0;
+    engine_fini(engine);
+    return -ENOMEM;
+}
+
+void engine_fini(struct engine *engine)
+{
+    if (engine->pages)
+        os_unmap(engine->pages, engine->page_count * sizeof *engine->pages);
+    if (engine->regions)
+        os_unmap(engine->regions, (engine->page_count / REGION_PAGES + 1) * sizeof *engine->regions);
+    scratch_free(engine->scratch);
+    evictor_free(engine);
+    *engine = (struct engine){0};
+}
+
+/* ---- accounts and gates ---- */
+
+void engine_account(struct engine *engine, size_t page, int64_t by)
+{
+    __atomic_fetch_add(&engine_region_of(engine, page)->resident, (uint32_t) by, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&engine->resident, (uint64_t) by, __ATOMIC_RELAXED);
+}
+
+size_t engine_pages_used(const struct engine *engine)
+{
+    return __atomic_load_n(&engine->arena->ranges.high_water, __ATOMIC_RELAXED) >> engine->page_shift;
+}
+
+void engine_release_copy(struct engine *engine, page_word word)
+{
+    if (page_place(word) == PLACE_POOL)
+        engine->pool->ops->release(engine->pool, page_handle(word));
+    else if (page_place(word) == PLACE_SPILL)
+        engine->spill->ops->release(engine->spill, page_handle(word));
+}
+
+void engine_enter(struct engine *engine)
+{
+    for (;;) {
+        __atomic_fetch_add(&engine->in_flight, 1, __ATOMIC_SEQ_CST);
+        if (!__atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST))
+            return;
+        engine_leave(engine);
+        os_futex_wait(&engine->gate, 1, 0, false);
+    }
+}
+
+void engine_leave(struct engine *engine)
+{
+    if (__atomic_sub_fetch(&engine->in_flight, 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST))
+        os_futex_wake(&engine->in_flight, 1, false);
+}
+
+/* ---- arming ---- */
+
+/* Adopts what is in memory of pages [first, first + n): vec as residency() filled it. */
+static void adopt(struct engine *engine, size_t first, size_t n, const unsigned char *vec)
+{
+    for (size_t i = 0; i < n;) {
+        size_t run = 0;
+        while (i + run < n && vec[i + run]) {
+            page_word fresh = PAGE_FRESH;
+            if (page_swap(&engine->pages[first + i + run], &fresh, PAGE_RESIDENT | PAGE_YOUNG))
+                engine_account(engine, first + i + run, 1);
+            run++;
+        }
+        if (run)
+            engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, first + i),
+                                       run << engine->page_shift);
+        i += run ? run : 1;
+    }
+}
+
+static void scan(void *context, const struct extent *live)
+{
+    struct engine *engine = context;
+    enum { CHUNK = 512 };
+    unsigned char vec[CHUNK];
+    size_t first = engine_page_of(engine, live->start), count = live->length >> engine->page_shift;
+    for (size_t done = 0; done < count; done += CHUNK) {
+        size_t n = count - done < CHUNK ? count - done : CHUNK;
+        uintptr_t start = engine_address_of(engine, first + done);
+        if (engine->pf->ops->residency(engine->pf, start, n << engine->page_shift, vec) == 0)
+            adopt(engine, first + done, n, vec);
+    }
+}
+
+struct extent_list {
+    struct extent *extents;
+    size_t n;
+};
+
+static void collect(void *context, const struct extent *live)
+{
+    struct extent_list *list = context;
+    list->extents[list->n++] = *live;
+}
+
+int engine_arm(struct engine *engine)
+{
+    struct arena *arena = engine->arena;
+    lock_acquire(&arena->lock);
+    size_t bytes = (arena->ranges.count[RANGE_LIVE] + 1) * sizeof(struct extent);
+    struct extent_list list = {.extents = os_map(bytes)};
+    int result = list.extents ? 0 : -ENOMEM;
+    if (result == 0) {
+        arena_each(arena, collect, &list);
+        result = engine->pf->ops->arm(engine->pf, list.extents, list.n);
+        os_unmap(list.extents, bytes);
+    }
+    if (result == 0) {
+        /* Registered first, looked through second: a page that comes in between traps and is counted there. */
+        __atomic_store_n(&engine->trapping, true, __ATOMIC_SEQ_CST);
+        arena_each(arena, scan, engine);
+        arena->keep_max = 0;
+    }
+    lock_release(&arena->lock);
+    return result;
+}
+
+int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *spill)
+{
+    engine->pool = pool;
+    engine->spill = spill;
+    size_t page = engine_page_size(engine);
+    engine->scratch = scratch_new(page, spill_scratch_size(page));
+    if (!engine->scratch || evictor_new(engine) < 0) {
+        engine->scratch = scratch_free(engine->scratch);
+        return -ENOMEM;
+    }
+    __atomic_store_n(&engine->paging, true, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+/* ---- ranges that go and move ---- */
+
+/* Makes the page FILLING whatever it is, after those who have it are done. Returns what it was. */
+static page_word own(struct engine *engine, size_t page)
+{
+    page_word *word = &engine->pages[page], seen = page_load(word);
+    for (;;) {
+        if (page_state(seen) == PAGE_FILLING || page_state(seen) == PAGE_LEAVING) {
+            page_wait(word, seen);
+            seen = page_load(word);
+        } else if (page_swap(word, &seen, page_in_state(seen, PAGE_FILLING))) {
+            return seen;
+        }
+    }
+}
+
+static bool in_memory(page_word word)
+{
+    return page_state(word) == PAGE_RESIDENT || page_state(word) == PAGE_EVICTING;
+}
+
+/* Whether there is anything to do for the page at all: most of a sparse range was never touched. */
+static bool untouched(struct engine *engine, size_t page) { return page_load(&engine->pages[page]) == PAGE_FRESH; }
+
+void engine_forget(struct engine *engine, const struct extent *extent)
+{
+    if (!engine->trapping)
+        return;
+    size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
+    for (; page < end; page++) {
+        if (untouched(engine, page))
+            continue;
+        page_word was = own(engine, page);
+        if (in_memory(was))
+            engine_account(engine, page, -1);
+        engine_release_copy(engine, was);
+        page_finish(&engine->pages[page], PAGE_FRESH);
+    }
+}
+
+/* The word for a page's content at its new place. */
+static page_word word_after_move(struct engine *engine, page_word was, size_t target)
+{
+    switch (page_state(was)) {
+    case PAGE_RESIDENT:
+        engine_release_copy(engine, was); /* it arrives unprotected */
+        return PAGE_RESIDENT | PAGE_YOUNG;
+    case PAGE_STORED:
+        if (page_place(was) == PLACE_POOL)
+            pool_renumber(engine->pool, page_handle(was), target);
+        return page_place(was) == PLACE_SPILL ? was | PAGE_MOVED : was;
+    default: /* poisoned stays poisoned */
+        return was;
+    }
+}
+
+void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
+{
+    struct platform *pf = engine->pf;
+    if (!engine->trapping) {
+        lock_acquire(&engine->arena->lock); /* arming has to find the content on one side or the other */
+        pf->ops->move(pf, from->start, to, from->length);
+        lock_release(&engine->arena->lock);
+        return;
+    }
+    /* Nobody else has a pointer to either range: with the evictor kept out, the words hold still. */
+    lock_acquire(&engine->evict_lock);
+    size_t source = engine_page_of(engine, from->start), target = engine_page_of(engine, to);
+    size_t n = from->length >> engine->page_shift;
+    for (size_t i = 0; i < n; i++) {
+        page_word was = page_load(&engine->pages[source + i]);
+        if (was == PAGE_FRESH)
+            continue;
+        page_word next = word_after_move(engine, was, target + i);
+        if (page_state(next) == PAGE_RESIDENT) {
+            engine_account(engine, source + i, -1);
+            engine_account(engine, target + i, 1);
+        }
+        __atomic_store_n(&engine->pages[source + i], PAGE_FRESH, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&engine->pages[target + i], next, __ATOMIC_SEQ_CST);
+    }
+    pf->ops->move(pf, from->start, to, from->length);
+    lock_release(&engine->evict_lock);
+}
+
+/* ---- pins ---- */
+
+/* Present, and for a write also unprotected. */
+static bool ready(page_word word, bool write)
+{
+    return page_state(word) == PAGE_RESIDENT && !(write && (word & PAGE_PROTECTED));
+}
+
+/* The pin is set before the state is read, the evictor reads pins after it has set the state: one of them sees the
+ * other. */
+static bool make_ready(struct engine *engine, size_t page, bool write)
+{
+    struct trap trap = {.address = engine_address_of(engine, page), .write = write, .present = true};
+    while (!ready(page_load(&engine->pages[page]), write)) {
+        switch (fault_serve(engine, &trap)) {
+        case FAULT_HEALED:
+            continue;
+        case FAULT_FOREIGN:
+            return true; /* freed memory: the kernel says EFAULT, as it would without us */
+        case FAULT_POISONED:
+            return false;
+        }
+    }
+    return true;
+}
+
+static void change_pins(struct engine *engine, size_t first, size_t last, uint32_t by)
+{
+    for (size_t region = first / REGION_PAGES; region <= last / REGION_PAGES; region++)
+        __atomic_fetch_add(&engine->regions[region].pins, by, __ATOMIC_SEQ_CST);
+}
+
+bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool write)
+{
+    if (length == 0)
+        return true;
+    size_t first = engine_page_of(engine, start), last = engine_page_of(engine, start + length - 1);
+    change_pins(engine, first, last, 1);
+    /* Pinned even while nothing can be evicted: paging may arm during a long call. */
+    if (!__atomic_load_n(&engine->trapping, __ATOMIC_SEQ_CST))
+        return true;
+    count(&engine->counters.pins, 1);
+    for (size_t page = first; page <= last; page++) {
+        if (make_ready(engine, page, write))
+            continue;
+        change_pins(engine, first, last, (uint32_t) -1);
+        return false;
+    }
+    return true;
+}
+
+void engine_unpin(struct engine *engine, uintptr_t start, size_t length)
+{
+    if (length)
+        change_pins(engine, engine_page_of(engine, start), engine_page_of(engine, start + length - 1), (uint32_t) -1);
+}
+
+/* ---- fork ---- */
+
+static void stop_faults(struct engine *engine)
+{
+    __atomic_store_n(&engine->gate, 1, __ATOMIC_SEQ_CST);
+    uint32_t busy;
+    while ((busy = __atomic_load_n(&engine->in_flight, __ATOMIC_SEQ_CST)) != 0)
+        os_futex_wait(&engine->in_flight, busy, 1000000, false);
+}
+
+static void resume_faults(struct engine *engine)
+{
+    __atomic_store_n(&engine->gate, 0, __ATOMIC_SEQ_CST);
+    os_futex_wake(&engine->gate, INT_MAX, false);
+}
+
+/* The threads that held pins are not in the child. */
+static void drop_pins(struct engine *engine)
+{
+    size_t used = engine_pages_used(engine) / REGION_PAGES;
+    for (size_t region = 0; region <= used; region++)
+        if (engine->regions[region].pins)
+            engine->regions[region].pins = 0;
+}
+
+/* A child's pages are not write-protected, whatever the parent's were: kept copies would go stale unseen. */
+static void forget_protection(struct engine *engine)
+{
+    size_t used = engine_pages_used(engine);
+    for (size_t page = 0; page < used; page++) {
+        if (page % REGION_PAGES == 0 && engine_region_of(engine, page)->resident == 0) {
+            page += REGION_PAGES - 1;
+            continue;
+        }
+        page_word word = page_load(&engine->pages[page]);
+        if (page_state(word) != PAGE_RESIDENT || !(word & PAGE_PROTECTED))
+            continue;
+        engine_release_copy(engine, word);
+        page_swap(&engine->pages[page], &word, word & ~(PAGE_STORE_MASK | PAGE_PROTECTED));
+    }
+}
+
+void engine_fork(struct engine *engine, enum platform_fork phase)
+{
+    switch (phase) {
+    case FORK_BEFORE:
+        stop_faults(engine); /* first: a fault in flight may want the locks */
+        lock_acquire(&engine->arena->lock);
+        lock_acquire(&engine->evict_lock);
+        engine->pf->ops->fork(engine->pf, phase);
+        if (engine->spill)
+            spill_before_fork(engine->spill);
+        return;
+    case FORK_CHILD:
+        engine->pager.running = 0;
+        lock_adopt(&engine->arena->lock);
+        lock_adopt(&engine->evict_lock);
+        if (engine->spill)
+            spill_after_fork_child(engine->spill);
+        drop_pins(engine);
+        forget_protection(engine);
+        break;
+    case FORK_PARENT:
+        break;
+    }
+    engine->pf->ops->fork(engine->pf, phase);
+    engine->evict_shared = true;
+    lock_release(&engine->evict_lock);
+    lock_release(&engine->arena->lock);
+    resume_faults(engine);
+}

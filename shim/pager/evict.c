@@ -1,0 +1,599 @@
+/*
+ * evict.c: taking pages out.
+ *
+ * One evictor at a time (evict_lock), a batch at a time:
+ *   choose   a hand goes round the regions; pages that are neither young nor hot nor pinned are victims
+ *   block    their writers: protected, or taken away into staging in one step
+ *   store    their content: one repeated word, compressed into the pool, or raw into the spill
+ *   free     all of them in one call; what a write has rescued meanwhile stays
+ *
+ * There are no access bits to be had (FACTS): a page proves that it is used by coming back. So the hand gives every
+ * page that came in one round of grace (YOUNG), and each return from a tier another (heat).
+ * Sources: Corbató's clock (1969); second chance by refault: Babaoglu & Joy, "Converting a Swap-Based System to do
+ * Paging in an Architecture Lacking Page-Referenced Bits" (1981).
+ *
+ * Runs on the pager's thread, which has no thread-local storage, or inside a fault: the rules of fault.c hold.
+ */
+#include "evict.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "../../platform/os.h"
+#include "../base/log.h"
+#include "../tier/codec.h"
+#include "../tier/pool.h"
+#include "../tier/spill.h"
+#include "pager.h"
+#include "same.h"
+
+#define BATCH_BYTES ((size_t) 1 << 20)
+#define BATCH_MAX   (BATCH_BYTES / 4096)
+
+/* After this many rounds of the hand without a victim there is none. */
+#define ROUNDS_MAX (2 + 3)
+
+enum how {
+    CLEAN, /* its copy is still true */
+    TAKEN, /* the content is in staging */
+    HELD,  /* the content is in place, writers blocked */
+    GONE,  /* no longer this batch's: rescued, or given back */
+};
+
+struct victim {
+    size_t page;
+    page_word was;
+    page_word stored; /* place and handle of its copy; 0: not stored */
+    const void *content;
+    enum how how;
+};
+
+struct evictor {
+    size_t hand; /* the region to look at next */
+    struct victim victims[BATCH_MAX];
+    size_t count, capacity;
+    struct extent extents[BATCH_MAX];
+    struct record records[BATCH_MAX]; /* on their way to the spill */
+    size_t record_of[BATCH_MAX];      /* which victim records[i] is */
+    tier_handle handles[SPILL_SEGMENT_RECORDS];
+    struct record moving[SPILL_SEGMENT_RECORDS];
+    struct tier_item items[SPILL_SEGMENT_RECORDS];
+    struct codec_encoder encoder;
+    struct same same;
+    unsigned char encoded[CODEC_PAGE_MAX];
+    unsigned char contents[BATCH_BYTES] __attribute__((aligned(4096))); /* what peek() copies out */
+};
+
+int evictor_new(struct engine *engine)
+{
+    struct evictor *evictor = os_map(sizeof *evictor);
+    if (!evictor)
+        return -ENOMEM;
+    if (codec_encoder_init(&evictor->encoder) < 0) {
+        os_unmap(evictor, sizeof *evictor);
+        return -ENOMEM;
+    }
+    evictor->capacity = BATCH_BYTES >> engine->page_shift;
+    if (evictor->capacity > BATCH_MAX)
+        evictor->capacity = BATCH_MAX;
+    engine->evictor = evictor;
+    return 0;
+}
+
+void evictor_free(struct engine *engine)
+{
+    if (!engine->evictor)
+        return;
+    codec_encoder_fini(&engine->evictor->encoder);
+    os_unmap(engine->evictor, sizeof *engine->evictor);
+    engine->evictor = NULL;
+}
+
+uint64_t evict_same_word(const struct engine *engine, tier_handle handle)
+{
+    return same_word(&engine->evictor->same, handle);
+}
+
+/* Whether content may be taken away in one step: safe against direct memory access by the kernel, which write
+ * protection does not stop. */
+static bool takes(const struct engine *engine) { return engine->pf->caps.takes; }
+
+static bool has_copy(page_word word) { return (word & PAGE_PROTECTED) && page_place(word) != PLACE_NONE; }
+
+/* ---- choosing ---- */
+
+/* Ages one page. Returns whether it is due. */
+static bool age(page_word *word, page_word seen)
+{
+    if (seen & PAGE_YOUNG) {
+        page_swap(word, &seen, seen & ~PAGE_YOUNG);
+        return false;
+    }
+    if (page_heat(seen) > 0) {
+        page_swap(word, &seen, seen - (UINT64_C(1) << PAGE_HEAT_SHIFT));
+        return false;
+    }
+    return true;
+}
+
+/* The due pages of a region; where protection comes in granules, only granules that are due as a whole. */
+static uint64_t due_pages(struct engine *engine, size_t first)
+{
+    uint64_t resident = 0, due = 0;
+    for (unsigned i = 0; i < REGION_PAGES; i++) {
+        page_word seen = page_load(&engine->pages[first + i]);
+        if (page_state(seen) != PAGE_RESIDENT)
+            continue;
+        resident |= UINT64_C(1) << i;
+        due |= (uint64_t) age(&engine->pages[first + i], seen) << i;
+    }
+    size_t granule = engine->pf->ops->granule(engine->pf) >> engine->page_shift;
+    if (granule > REGION_PAGES)
+        granule = REGION_PAGES;
+    for (unsigned i = 0; granule > 1 && i < REGION_PAGES; i += granule) {
+        uint64_t mask = (granule == 64 ? ~UINT64_C(0) : (UINT64_C(1) << granule) - 1) << i;
+        if ((due & mask) != (resident & mask))
+            due &= ~mask;
+    }
+    return due;
+}
+
+/* Makes the page a victim if nobody was faster. */
+static void claim(struct engine *engine, size_t page)
+{
+    struct evictor *evictor = engine->evictor;
+    page_word seen = page_load(&engine->pages[page]);
+    if (page_state(seen) != PAGE_RESIDENT)
+        return;
+    enum how how = has_copy(seen) ? CLEAN : takes(engine) ? TAKEN : HELD;
+    if (page_swap(&engine->pages[page], &seen, page_in_state(seen, how == HELD ? PAGE_EVICTING : PAGE_LEAVING)))
+        evictor->victims[evictor->count++] = (struct victim){.page = page, .was = seen & ~PAGE_WAITERS, .how = how};
+}
+
+/* A victim stays. `unprotect`: writers were blocked already. `heat`: turns until it is looked at again. */
+static void give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat)
+{
+    page_word *word = &engine->pages[victim->page], next = victim->was;
+    if (heat)
+        next = (next & ~PAGE_HEAT_MASK) | (page_word) heat << PAGE_HEAT_SHIFT;
+    if (victim->how == HELD) {
+        page_word seen = page_in_state(victim->was, PAGE_EVICTING);
+        if (!page_swap(word, &seen, page_in_state(victim->was, PAGE_FILLING))) {
+            victim->how = GONE; /* rescued */
+            return;
+        }
+    }
+    if (unprotect) {
+        engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
+        next &= ~PAGE_PROTECTED;
+    }
+    page_finish(word, next);
+    victim->how = GONE;
+}
+
+static struct region *region_of_victim(struct engine *engine, const struct victim *victim)
+{
+    return engine_region_of(engine, victim->page);
+}
+
+/* Claims from one region. A pin set meanwhile wins: the states were set first, the pins are read second. */
+static void claim_region(struct engine *engine, size_t region)
+{
+    struct evictor *evictor = engine->evictor;
+    if (__atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST))
+        return;
+    size_t first = region * REGION_PAGES, before = evictor->count;
+    for (uint64_t due = due_pages(engine, first); due && evictor->count < evictor->capacity; due &= due - 1)
+        claim(engine, first + (unsigned) __builtin_ctzll(due));
+    if (!__atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST))
+        return;
+    while (evictor->count > before)
+        give_back(engine, &evictor->victims[--evictor->count], false, 0);
+}
+
+static void choose(struct engine *engine, size_t want)
+{
+    struct evictor *evictor = engine->evictor;
+    size_t regions = (engine_pages_used(engine) + REGION_PAGES - 1) / REGION_PAGES;
+    evictor->count = 0;
+    for (size_t steps = 0; steps < regions * ROUNDS_MAX && evictor->count < want; steps++) {
+        if (evictor->hand >= regions)
+            evictor->hand = 0;
+        if (__atomic_load_n(&engine->regions[evictor->hand].resident, __ATOMIC_RELAXED))
+            claim_region(engine, evictor->hand);
+        if (evictor->count < evictor->capacity)
+            evictor->hand++;
+    }
+}
+
+/* ---- blocking ---- */
+
+/* How many victims from `i` on are the same way and next to each other. */
+static size_t run_length(const struct evictor *evictor, size_t i)
+{
+    const struct victim *victims = evictor->victims;
+    size_t run = 1;
+    while (i + run < evictor->count && victims[i + run].how == victims[i].how &&
+           victims[i + run].page == victims[i].page + run)
+        run++;
+    return run;
+}
+
+/* The platform would not let go of it: the kernel has it in hand for direct access, or a forked child shares it. */
+static void not_taken(struct engine *engine, struct victim *victim)
+{
+    if (!engine->evict_shared) {
+        give_back(engine, victim, false, 3);
+        return;
+    }
+    page_word *word = &engine->pages[victim->page], seen = victim->was;
+    page_finish(word, victim->was);
+    victim->how = HELD;
+    if (!page_swap(word, &seen, page_in_state(seen, PAGE_EVICTING)))
+        victim->how = GONE;
+    else if (__atomic_load_n(&region_of_victim(engine, victim)->pins, __ATOMIC_SEQ_CST))
+        give_back(engine, victim, false, 0);
+}
+
+static void take_run(struct engine *engine, size_t i, size_t run)
+{
+    struct evictor *evictor = engine->evictor;
+    struct platform *pf = engine->pf;
+    size_t shift = engine->page_shift;
+    while (run > 0) {
+        int64_t moved = pf->ops->take(pf, engine_address_of(engine, evictor->victims[i].page), run << shift, i << shift);
+        size_t n = moved > 0 ? (size_t) moved >> shift : 0;
+        for (size_t k = 0; k < n; k++)
+            evictor->victims[i + k].content = pf->staging + ((i + k) << shift);
+        i += n;
+        run -= n;
+        if (run > 0) {
+            not_taken(engine, &evictor->victims[i]);
+            i++;
+            run--;
+        }
+    }
+}
+
+static void block(struct engine *engine)
+{
+    struct evictor *evictor = engine->evictor;
+    for (size_t i = 0, run; i < evictor->count; i += run) {
+        run = run_length(evictor, i);
+        if (evictor->victims[i].how == TAKEN)
+            take_run(engine, i, run);
+    }
+    for (size_t i = 0, run; i < evictor->count; i += run) {
+        run = run_length(evictor, i);
+        if (evictor->victims[i].how != HELD)
+            continue;
+        uintptr_t start = engine_address_of(engine, evictor->victims[i].page);
+        bool blocked = engine->pf->ops->protect(engine->pf, start, run << engine->page_shift) == 0;
+        for (size_t k = i; k < i + run && !blocked; k++)
+            give_back(engine, &evictor->victims[k], true, 3);
+    }
+}
+
+/* ---- storing ---- */
+
+/* A stored copy that is not needed after all. */
+static void discard_copy(struct engine *engine, struct victim *victim)
+{
+    engine_release_copy(engine, victim->stored);
+    victim->stored = 0;
+}
+
+/* Whether the item is still what its page's word names. */
+static bool is_live(struct engine *engine, const struct tier_item *item, enum page_place place, page_word *word)
+{
+    *word = page_load(&engine->pages[item->record.page]);
+    enum page_state state = page_state(*word);
+    return (state == PAGE_STORED || state == PAGE_RESIDENT) && page_place(*word) == place &&
+           page_handle(*word) == item->handle;
+}
+
+/* A page that is in memory anyway gives up its copy rather than have it moved. Its protection stays: harmless. */
+static void drop_kept_copy(struct engine *engine, const struct tier_item *item, page_word word)
+{
+    if (page_swap(&engine->pages[item->record.page], &word, word & ~PAGE_STORE_MASK))
+        engine_release_copy(engine, word);
+}
+
+/* Points the page's word from its old record to the new one; whoever loses is released. */
+static void swing(struct engine *engine, size_t page, enum page_place from, tier_handle old, enum page_place to,
+                  tier_handle fresh)
+{
+    struct tier_item item = {.record = {.page = page}, .handle = old};
+    page_word word, moved;
+    bool done = false;
+    while (!done && is_live(engine, &item, from, &word) && page_state(word) == PAGE_STORED) {
+        moved = (word & ~PAGE_STORE_MASK) | page_store_bits(to, fresh);
+        done = page_swap(&engine->pages[page], &word, moved & ~PAGE_WAITERS);
+    }
+    engine_release_copy(engine, done ? page_store_bits(from, old) : page_store_bits(to, fresh));
+}
+
+static struct tier *tier_of(struct engine *engine, enum page_place place)
+{
+    return place == PLACE_POOL ? engine->pool : engine->spill;
+}
+
+/* Moves the live records of one segment of `from` to `to`. Returns whether there was one to move and it could be. */
+static bool move_segment(struct engine *engine, enum page_place from, enum tier_pick which, unsigned live_percent,
+                         enum page_place to)
+{
+    struct evictor *evictor = engine->evictor;
+    struct tier *source = tier_of(engine, from), *target = tier_of(engine, to);
+    int offered = source->ops->pick(source, which, live_percent, evictor->items, SPILL_SEGMENT_RECORDS);
+    if (offered <= 0)
+        return false;
+    size_t n = 0;
+    for (int i = 0; i < offered; i++) {
+        page_word word;
+        struct tier_item *item = &evictor->items[i];
+        if (item->record.page >= engine->page_count || !is_live(engine, item, from, &word))
+            continue;
+        if (page_state(word) == PAGE_RESIDENT) {
+            drop_kept_copy(engine, item, word);
+            continue;
+        }
+        evictor->items[n] = *item;
+        evictor->moving[n++] = item->record;
+    }
+    size_t done = 0;
+    while (done < n) {
+        int stored = target->ops->store(target, evictor->moving + done, n - done, evictor->handles);
+        if (stored <= 0)
+            break;
+        for (int i = 0; i < stored; i++)
+            swing(engine, evictor->items[done + i].record.page, from, evictor->items[done + i].handle, to,
+                  evictor->handles[i]);
+        done += (size_t) stored;
+    }
+    source->ops->pick_done(source);
+    return done == n;
+}
+
+static bool sparse(struct tier *tier)
+{
+    struct tier_stats stats;
+    tier->ops->stats(tier, &stats);
+    return stats.held_bytes > stats.bytes + stats.bytes / 4 + 8 * (UINT64_C(256) << 10);
+}
+
+/* Frees room in the pool: cleaning where much of it is dead, else what has been there longest goes to the spill. */
+static bool pool_make_room(struct engine *engine)
+{
+    bool moved = (sparse(engine->pool) && move_segment(engine, PLACE_POOL, PICK_EMPTIEST, 75, PLACE_POOL)) ||
+                 (engine->spill && move_segment(engine, PLACE_POOL, PICK_OLDEST, 100, PLACE_SPILL));
+    engine->pool->ops->trim(engine->pool);
+    return moved;
+}
+
+void evict_shrink_pool(struct engine *engine, uint64_t capacity)
+{
+    struct tier_stats stats;
+    pool_set_capacity(engine->pool, capacity);
+    do
+        engine->pool->ops->stats(engine->pool, &stats);
+    while (stats.held_bytes > capacity && pool_make_room(engine));
+}
+
+static int store_one(struct engine *engine, const struct record *record, tier_handle *handle)
+{
+    struct tier *pool = engine->pool;
+    int stored = pool->ops->store(pool, record, 1, handle);
+    for (int tries = 0; stored == -ENOSPC && tries < 4 && pool_make_room(engine); tries++)
+        stored = pool->ops->store(pool, record, 1, handle);
+    return stored;
+}
+
+/* Compresses the victim and stores it in the pool. false: it does not shrink, or there is no room. */
+static bool store_compressed(struct engine *engine, struct victim *victim, struct record *record)
+{
+    struct evictor *evictor = engine->evictor;
+    tier_handle handle;
+    codec_encode(&evictor->encoder, CODEC_LZ4, victim->content, engine_page_size(engine), evictor->encoded, record);
+    record->page = victim->page;
+    pager_note_ratio(engine, record->size);
+    if (!engine->pool || record->codec == CODEC_RAW || store_one(engine, record, &handle) != 1)
+        return false;
+    victim->stored = page_store_bits(PLACE_POOL, handle);
+    return true;
+}
+
+static bool store_same(struct engine *engine, struct victim *victim)
+{
+    uint64_t word;
+    tier_handle handle;
+    if (!codec_same_filled(victim->content, engine_page_size(engine), &word) ||
+        !(handle = same_handle(&engine->evictor->same, word)))
+        return false;
+    victim->stored = page_store_bits(PLACE_SAME, handle);
+    count(&engine->counters.same_pages, 1);
+    return true;
+}
+
+/* What does not compress, or found no room, goes to the spill as it is, all in one write. */
+static void store_raw(struct engine *engine, size_t n)
+{
+    struct evictor *evictor = engine->evictor;
+    for (size_t done = 0; engine->spill && done < n;) {
+        int stored = engine->spill->ops->store(engine->spill, evictor->records + done, n - done, evictor->handles);
+        if (stored == -ENOSPC && move_segment(engine, PLACE_SPILL, PICK_EMPTIEST, 75, PLACE_SPILL))
+            continue;
+        if (stored <= 0)
+            return;
+        for (int i = 0; i < stored; i++)
+            evictor->victims[evictor->record_of[done + i]].stored = page_store_bits(PLACE_SPILL, evictor->handles[i]);
+        done += (size_t) stored;
+    }
+}
+
+static void store(struct engine *engine)
+{
+    struct evictor *evictor = engine->evictor;
+    size_t raw = 0;
+    for (size_t i = 0; i < evictor->count; i++) {
+        struct victim *victim = &evictor->victims[i];
+        if (victim->how == CLEAN)
+            victim->stored = victim->was & PAGE_STORE_MASK;
+        if (victim->how == HELD)
+            victim->content = engine->pf->ops->peek(engine->pf, engine_address_of(engine, victim->page),
+                                                    evictor->contents + (i << engine->page_shift));
+        if ((victim->how != HELD && victim->how != TAKEN) || !victim->content || store_same(engine, victim) ||
+            store_compressed(engine, victim, &evictor->records[raw]))
+            continue;
+        evictor->records[raw].bytes = victim->content;
+        evictor->records[raw].size = (uint32_t) engine_page_size(engine);
+        evictor->records[raw].codec = CODEC_RAW;
+        evictor->record_of[raw++] = i;
+    }
+    store_raw(engine, raw);
+}
+
+/* ---- freeing ---- */
+
+/* A taken page that could not be stored goes back to where it was. */
+static void put_back(struct engine *engine, struct victim *victim)
+{
+    while (engine->pf->ops->place(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine),
+                                  victim->content, true) < 0)
+        os_yield(); /* the memory is there: it is the page itself that moves */
+    give_back(engine, victim, false, 3);
+}
+
+/* The last moment at which a write can rescue a page has passed when this returns true. */
+static bool settle(struct engine *engine, struct victim *victim)
+{
+    if (!victim->stored) {
+        if (victim->how == TAKEN)
+            put_back(engine, victim);
+        else if (victim->how == HELD)
+            give_back(engine, victim, true, 3);
+        return false;
+    }
+    if (victim->how != HELD)
+        return victim->how != GONE;
+    page_word seen = page_in_state(victim->was, PAGE_EVICTING);
+    if (page_swap(&engine->pages[victim->page], &seen, page_in_state(victim->was, PAGE_LEAVING)))
+        return true;
+    discard_copy(engine, victim);
+    victim->how = GONE;
+    return false;
+}
+
+static void append_extent(struct engine *engine, size_t *n, size_t page)
+{
+    struct extent *extents = engine->evictor->extents;
+    uintptr_t start = engine_address_of(engine, page);
+    if (*n > 0 && extents[*n - 1].start + extents[*n - 1].length == start)
+        extents[*n - 1].length += engine_page_size(engine);
+    else
+        extents[(*n)++] = (struct extent){start, engine_page_size(engine)};
+}
+
+static size_t release(struct engine *engine)
+{
+    struct evictor *evictor = engine->evictor;
+    size_t extents = 0, left = 0;
+    bool staged = false;
+    for (size_t i = 0; i < evictor->count; i++) {
+        struct victim *victim = &evictor->victims[i];
+        staged |= victim->how == TAKEN;
+        if (!settle(engine, victim)) {
+            victim->how = GONE;
+            continue;
+        }
+        if (victim->how != TAKEN)
+            append_extent(engine, &extents, victim->page);
+    }
+    engine->pf->ops->drop(engine->pf, evictor->extents, extents);
+    if (staged)
+        engine->pf->ops->staging_clear(engine->pf, evictor->count << engine->page_shift);
+    for (size_t i = 0; i < evictor->count; i++) {
+        struct victim *victim = &evictor->victims[i];
+        if (victim->how == GONE)
+            continue;
+        engine_account(engine, victim->page, -1);
+        page_finish(&engine->pages[victim->page],
+                    PAGE_STORED | victim->stored | (victim->how == CLEAN ? victim->was & PAGE_MOVED : 0));
+        left++;
+    }
+    count(&engine->counters.evictions, left);
+    return left;
+}
+
+static void announce(struct engine *engine)
+{
+    __atomic_fetch_add(&engine->progress, 1, __ATOMIC_SEQ_CST);
+    os_futex_wake(&engine->progress, INT_MAX, false);
+}
+
+/* Says once when content finds no room any more; a later success ends that state. */
+static void note_room(struct engine *engine, size_t left)
+{
+    if (left > 0)
+        __atomic_store_n(&engine->spill_full, false, __ATOMIC_RELAXED);
+    else if (engine->evictor->count > 0 && !__atomic_exchange_n(&engine->spill_full, true, __ATOMIC_RELAXED) &&
+             !__atomic_exchange_n(&engine->warned_full, true, __ATOMIC_RELAXED))
+        log_warn("nothing more can be paged out: the spill is %s; the program goes on above its limit",
+                 engine->spill ? "full or failing" : "not there");
+}
+
+size_t evict_pages(struct engine *engine, size_t want)
+{
+    size_t total = 0;
+    while (total < want) {
+        size_t batch = want - total < engine->evictor->capacity ? want - total : engine->evictor->capacity;
+        choose(engine, batch);
+        if (engine->evictor->count == 0)
+            break;
+        block(engine);
+        store(engine);
+        size_t left = release(engine);
+        note_room(engine, left);
+        announce(engine);
+        total += left;
+        if (left == 0)
+            break;
+    }
+    return total;
+}
+
+/* ---- what faults call ---- */
+
+/* One attempt to get something freed. Returns whether anything has changed. */
+static bool press(struct engine *engine)
+{
+    uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
+    if (pager_ring(engine)) {
+        os_futex_wait(&engine->progress, seen, 5000000, false);
+    } else if (lock_try(&engine->evict_lock)) {
+        evict_pages(engine, 32);
+        lock_release(&engine->evict_lock);
+    } else {
+        os_futex_wait(&engine->progress, seen, 5000000, false);
+    }
+    return __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST) != seen;
+}
+
+static bool over_limit(const struct engine *engine)
+{
+    return __atomic_load_n(&engine->resident, __ATOMIC_RELAXED) >= __atomic_load_n(&engine->limit, __ATOMIC_RELAXED);
+}
+
+void evict_make_way(struct engine *engine)
+{
+    if (!__atomic_load_n(&engine->paging, __ATOMIC_ACQUIRE) || !over_limit(engine))
+        return;
+    count(&engine->counters.waits, 1);
+    for (int idle = 0; idle < 10 && over_limit(engine) && !__atomic_load_n(&engine->spill_full, __ATOMIC_RELAXED);)
+        idle = press(engine) ? 0 : idle + 1;
+}
+
+void evict_urgently(struct engine *engine)
+{
+    if (__atomic_load_n(&engine->paging, __ATOMIC_ACQUIRE))
+        press(engine);
+}

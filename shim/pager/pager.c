@@ -1,0 +1,167 @@
+/*
+ * pager.c: the budget and the pager's thread.
+ *
+ * The budget is for the whole process. What it holds outside the arena (its own small memory, the pool, our tables) is
+ * read from the kernel; what is left is the arena's. Faults wait at the limit; the thread evicts from the high down to
+ * the low watermark before they have to.
+ *
+ * The thread has no thread-local storage (os_thread_start): the rules of fault.c hold here too.
+ */
+#include "pager.h"
+
+#include "../../platform/os.h"
+#include "../base/log.h"
+#include "evict.h"
+
+/* The arena always has this much: an instruction may need several pages, and a batch is in flight. */
+#define FLOOR_BYTES (UINT64_C(2) << 20)
+
+/* Between limit and high, and between high and low watermark: a sixteenth of the limit, within these bounds. */
+#define SLACK_MIN_BYTES (UINT64_C(256) << 10)
+#define SLACK_MAX_BYTES (UINT64_C(16) << 20)
+
+#define INTERVAL_MIN_NS (UINT64_C(2) * 1000000)
+#define INTERVAL_MAX_NS (UINT64_C(50) * 1000000)
+#define OVERHEAD_NS     (UINT64_C(100) * 1000000)
+
+#define RATIO_ONE 1024u
+
+static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/* ---- the budget ---- */
+
+/* Bytes in use, as the limit counts them. */
+static uint64_t used_bytes(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    uint64_t now = os_now_ns();
+    if (pager->config.overhead && now - pager->overhead_at >= OVERHEAD_NS) {
+        pager->overhead = pager->config.overhead();
+        pager->overhead_at = now;
+    }
+    return pager->config.resident() + pager->overhead;
+}
+
+static void set_limits(struct engine *engine, uint64_t arena_bytes)
+{
+    struct pager *pager = &engine->pager;
+    uint64_t slack = clamp(arena_bytes / 16, SLACK_MIN_BYTES, SLACK_MAX_BYTES);
+    __atomic_store_n(&engine->limit, arena_bytes >> engine->page_shift, __ATOMIC_RELAXED);
+    __atomic_store_n(&pager->high, minus(arena_bytes, slack) >> engine->page_shift, __ATOMIC_RELAXED);
+    pager->low = minus(arena_bytes, 2 * slack) >> engine->page_shift;
+}
+
+/* The better pages compress, the more of the budget the pool may take: a page kept there costs microseconds, one in the
+ * spill a disk access. At least a twentieth, so that a change in the data is noticed; at most seven tenths. */
+static uint64_t pool_share(const struct pager *pager, uint64_t bytes)
+{
+    return bytes / RATIO_ONE * clamp(RATIO_ONE - pager->ratio, RATIO_ONE / 20, RATIO_ONE * 7 / 10);
+}
+
+static uint64_t pool_held(const struct engine *engine)
+{
+    struct tier_stats stats = {0};
+    if (engine->pool)
+        engine->pool->ops->stats(engine->pool, &stats);
+    return stats.held_bytes;
+}
+
+/* Shares the budget out. Holder of the evict lock. */
+static void apportion(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    uint64_t budget = pager->config.budget - pager->config.budget / 64; /* the kernel's counters are a little behind */
+    uint64_t used = used_bytes(engine), resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
+    uint64_t other = minus(used, resident << engine->page_shift), pool = pool_held(engine);
+    uint64_t paged = minus(budget, minus(other, pool)); /* what arena and pool have between them */
+    if (engine->pool)
+        evict_shrink_pool(engine, pool_share(pager, paged));
+    pool = pool_held(engine);
+    uint64_t arena_bytes = minus(paged, pool);
+    set_limits(engine, arena_bytes > FLOOR_BYTES ? arena_bytes : FLOOR_BYTES);
+
+    bool steady = used < pager->last_used + pager->last_used / 128;
+    pager->last_used = used;
+    pager->interval_ns = steady ? clamp(pager->interval_ns * 2, INTERVAL_MIN_NS, INTERVAL_MAX_NS) : INTERVAL_MIN_NS;
+}
+
+size_t pager_step(struct engine *engine)
+{
+    lock_acquire(&engine->evict_lock);
+    apportion(engine);
+    uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
+    size_t left = resident > engine->pager.high ? evict_pages(engine, resident - engine->pager.low) : 0;
+    lock_release(&engine->evict_lock);
+    return left;
+}
+
+void pager_note_ratio(struct engine *engine, size_t size)
+{
+    unsigned ratio = (unsigned) (size * RATIO_ONE >> engine->page_shift);
+    engine->pager.ratio += (ratio >> 6) - (engine->pager.ratio >> 6);
+}
+
+/* ---- the thread ---- */
+
+static void run(void *argument)
+{
+    struct engine *engine = argument;
+    struct pager *pager = &engine->pager;
+    for (;;) {
+        uint32_t bell = __atomic_load_n(&pager->bell, __ATOMIC_SEQ_CST);
+        if (pager_step(engine) > 0)
+            continue;
+        __atomic_store_n(&pager->asleep, 1, __ATOMIC_SEQ_CST);
+        os_futex_wait(&pager->bell, bell, pager->interval_ns, false);
+        __atomic_store_n(&pager->asleep, 0, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Makes the thread unless somebody else does. */
+static int start_thread(struct engine *engine)
+{
+    uint32_t not_yet = 0;
+    if (engine->pager.config.no_thread ||
+        !__atomic_compare_exchange_n(&engine->pager.running, &not_yet, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return 0;
+    int result = os_thread_start(run, engine, "vp-pager");
+    if (result < 0) {
+        engine->pager.config.no_thread = true; /* asked once, refused for good */
+        __atomic_store_n(&engine->pager.running, 0, __ATOMIC_SEQ_CST);
+    }
+    return result;
+}
+
+int pager_start(struct engine *engine, const struct pager_config *config)
+{
+    engine->pager = (struct pager){.config = *config, .ratio = RATIO_ONE / 2, .interval_ns = INTERVAL_MIN_NS};
+    lock_acquire(&engine->evict_lock);
+    apportion(engine);
+    lock_release(&engine->evict_lock);
+    return start_thread(engine);
+}
+
+bool pager_ring(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    if (!__atomic_load_n(&pager->running, __ATOMIC_ACQUIRE) && (pager->config.no_thread || start_thread(engine) < 0))
+        return false;
+    __atomic_fetch_add(&pager->bell, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&pager->asleep, __ATOMIC_SEQ_CST))
+        os_futex_wake(&pager->bell, 1, false);
+    return true;
+}
+
+void pager_note_growth(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    if (__atomic_load_n(&engine->paging, __ATOMIC_ACQUIRE) &&
+        __atomic_load_n(&engine->resident, __ATOMIC_RELAXED) > __atomic_load_n(&pager->high, __ATOMIC_RELAXED) &&
+        (__atomic_load_n(&pager->asleep, __ATOMIC_RELAXED) || !__atomic_load_n(&pager->running, __ATOMIC_RELAXED)))
+        pager_ring(engine);
+}

@@ -1,0 +1,64 @@
+#include "scratch.h"
+
+#include <stdint.h>
+
+#include "../../platform/os.h"
+
+#define ALL_TAKEN ((UINT32_C(1) << SCRATCH_SLOTS) - 1)
+
+struct scratch {
+    uint32_t taken; /* a bit a slot; futex */
+    size_t page_size, record_size, size;
+    unsigned char *slots;
+};
+
+static size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+
+struct scratch *scratch_new(size_t page_size, size_t record_size)
+{
+    size_t align = os_page_size();
+    page_size = round_up(page_size, align);
+    record_size = round_up(record_size, align);
+    size_t size = align + SCRATCH_SLOTS * (page_size + record_size);
+    struct scratch *scratch = os_map(size);
+    if (!scratch)
+        return NULL;
+    scratch->page_size = page_size;
+    scratch->record_size = record_size;
+    scratch->size = size;
+    scratch->slots = (unsigned char *) scratch + align;
+    return scratch;
+}
+
+struct scratch *scratch_free(struct scratch *scratch)
+{
+    if (scratch)
+        os_unmap(scratch, scratch->size);
+    return NULL;
+}
+
+struct scratch_slot scratch_take(struct scratch *scratch)
+{
+    for (;;) {
+        uint32_t taken = __atomic_load_n(&scratch->taken, __ATOMIC_RELAXED);
+        if (taken == ALL_TAKEN) {
+            os_futex_wait(&scratch->taken, taken, 0, false);
+            continue;
+        }
+        unsigned index = (unsigned) __builtin_ctz(~taken);
+        if (__atomic_compare_exchange_n(&scratch->taken, &taken, taken | UINT32_C(1) << index, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+            unsigned char *slot = scratch->slots + index * (scratch->page_size + scratch->record_size);
+            return (struct scratch_slot){.page = slot, .record = slot + scratch->page_size, .index = index};
+        }
+    }
+}
+
+void scratch_give(struct scratch *scratch, struct scratch_slot slot)
+{
+    uint32_t old = __atomic_fetch_and(&scratch->taken, ~(UINT32_C(1) << slot.index), __ATOMIC_RELEASE);
+    if (old == ALL_TAKEN)
+        os_futex_wake(&scratch->taken, 1, false);
+}
+
+void scratch_reset(struct scratch *scratch) { __atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE); }

@@ -1,0 +1,165 @@
+#include "signals.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+
+#include "../../platform/lock.h"
+#include "../../platform/os.h"
+#include "../interpose/hooks.h"
+
+static const int ours[] = {SIGSEGV, SIGBUS};
+#define OURS (sizeof ours / sizeof *ours)
+
+static struct {
+    signal_server server;
+    struct sigaction program[OURS]; /* what the program has set; guarded by a sequence count for the handler's sake */
+    uint32_t changes;               /* odd while `program` is being written */
+} state;
+
+bool signals_ours(int number) { return number == SIGSEGV || number == SIGBUS; }
+
+static size_t slot_of(int number) { return number == SIGBUS; }
+
+void signals_strip(sigset_t *set)
+{
+    for (size_t i = 0; i < OURS; i++)
+        sigdelset(set, ours[i]);
+}
+
+/* ---- what the program has set ---- */
+
+static struct sigaction program_action(int number)
+{
+    struct sigaction copy;
+    uint32_t before;
+    do {
+        while ((before = __atomic_load_n(&state.changes, __ATOMIC_ACQUIRE)) & 1)
+            os_yield();
+        copy = state.program[slot_of(number)];
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    } while (before != __atomic_load_n(&state.changes, __ATOMIC_RELAXED));
+    return copy;
+}
+
+static void set_program_action(int number, const struct sigaction *action)
+{
+    struct os_sigmask saved;
+    os_signals_block(&saved); /* a handler of this thread must not find the count odd */
+    uint32_t even = __atomic_load_n(&state.changes, __ATOMIC_RELAXED) & ~UINT32_C(1);
+    while (!__atomic_compare_exchange_n(&state.changes, &even, even + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        even &= ~UINT32_C(1);
+        os_yield();
+    }
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    state.program[slot_of(number)] = *action;
+    __atomic_store_n(&state.changes, even + 2, __ATOMIC_RELEASE);
+    os_signals_restore(&saved);
+}
+
+int signals_program_action(int number, const struct sigaction *action, struct sigaction *old)
+{
+    struct sigaction before = program_action(number);
+    if (action) {
+        struct sigaction wanted = *action;
+        set_program_action(number, &wanted);
+    }
+    if (old)
+        *old = before;
+    return 0;
+}
+
+/* ---- a fault that is the program's own ---- */
+
+/* Brought about by an instruction, not by kill() and the like. */
+static bool is_fault(const siginfo_t *info) { return info->si_code > 0 && info->si_code != SI_KERNEL; }
+
+/* Lets the signal do what it does without any handler. A faulting instruction faults again as soon as we return, with
+ * the same siginfo and a core that shows it; a signal that was sent is sent once more. */
+static void die(int number, siginfo_t *info, bool again)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    next.sigaction(number, &action, NULL);
+    if (again)
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), number, info);
+}
+
+static void call_handler(const struct sigaction *action, int number, siginfo_t *info, void *context)
+{
+    sigset_t mask = ((ucontext_t *) context)->uc_sigmask, before;
+    for (int i = 1; i < NSIG; i++)
+        if (sigismember(&action->sa_mask, i) == 1)
+            sigaddset(&mask, i);
+    signals_strip(&mask);
+    if (action->sa_flags & SA_RESETHAND) {
+        struct sigaction reset = *action;
+        reset.sa_handler = SIG_DFL;
+        reset.sa_flags &= ~SA_SIGINFO;
+        set_program_action(number, &reset);
+    }
+    next.pthread_sigmask(SIG_SETMASK, &mask, &before);
+    if (action->sa_flags & SA_SIGINFO)
+        action->sa_sigaction(number, info, context);
+    else
+        action->sa_handler(number);
+    next.pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void to_program(int number, siginfo_t *info, void *context)
+{
+    struct sigaction action = program_action(number);
+    if (action.sa_handler == SIG_IGN && !is_fault(info) && info->si_code != SI_KERNEL)
+        return;
+    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+        die(number, info, !is_fault(info));
+    else
+        call_handler(&action, number, info, context);
+}
+
+/* Content that is lost: the kernel's own answer to an unreadable page. */
+static void report_lost(const siginfo_t *info, void *context)
+{
+    siginfo_t lost;
+    memset(&lost, 0, sizeof lost);
+    lost.si_signo = SIGBUS;
+    lost.si_code = BUS_ADRERR;
+    lost.si_addr = info->si_addr;
+    struct sigaction action = program_action(SIGBUS);
+    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+        die(SIGBUS, &lost, true);
+    else
+        call_handler(&action, SIGBUS, &lost, context);
+}
+
+static void handler(int number, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    enum signal_verdict verdict = is_fault(info) ? state.server(number, info, context) : SIGNAL_PROGRAMS;
+    errno = saved;
+    if (verdict == SIGNAL_PROGRAMS)
+        to_program(number, info, context);
+    else if (verdict == SIGNAL_LOST)
+        report_lost(info, context);
+}
+
+int signals_install(signal_server server)
+{
+    state.server = server;
+    for (size_t i = 0; i < OURS; i++) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_sigaction = handler;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+        if (next.sigaction(ours[i], &action, &state.program[i]) < 0)
+            return -errno;
+    }
+    /* A parent may have left them blocked, which would turn every fault into death. */
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < OURS; i++)
+        sigaddset(&set, ours[i]);
+    return -next.pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}

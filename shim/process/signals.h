@@ -1,0 +1,34 @@
+/*
+ * signals.h: SIGSEGV and SIGBUS are ours, and the program does not notice.
+ *
+ * Our handlers stay installed whatever the program installs; what it asks for is remembered, reported back to it, and
+ * honoured when a fault is not about the arena. How faithfully, flag by flag:
+ *   SA_SIGINFO, sa_mask, SA_RESETHAND, SA_NODEFER   kept
+ *   SA_ONSTACK    the handler runs on the alternate stack whenever the thread has one
+ *   SA_RESTART    no meaning for these two when they are faults; kept for the record
+ *   SIG_DFL       the original death: signal, core dump, si_addr
+ *   SIG_IGN       a real fault kills, as the kernel has it; one that was sent is ignored
+ */
+#ifndef VP_PROCESS_SIGNALS_H
+#define VP_PROCESS_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/* What our handler asks about a fault: FAULT_FOREIGN and FAULT_POISONED go to the program. */
+enum signal_verdict { SIGNAL_SERVED, SIGNAL_PROGRAMS, SIGNAL_LOST };
+typedef enum signal_verdict (*signal_server)(int number, const siginfo_t *info, void *context);
+
+/** Takes over both signals and unblocks them in the calling thread. Returns 0 or a negative errno. Once, at start-up. */
+int signals_install(signal_server server);
+
+/** Whether `number` is one of the two. */
+bool signals_ours(int number);
+
+/** What sigaction(2) does for one of the two, as the program sees it. Returns 0. */
+int signals_program_action(int number, const struct sigaction *action, struct sigaction *old);
+
+/** Takes the two out of a set that is about to be blocked. */
+void signals_strip(sigset_t *set);
+
+#endif

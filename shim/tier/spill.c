@@ -1,0 +1,573 @@
+/*
+ * spill.c: see spill.h.
+ *
+ * Who writes what: everything belongs to the holder of LOCK_EVICT, except the counts of the segments (spill_space.h)
+ * and the statistics. load() reads a segment's writer and sequence without a lock: they were set before the first
+ * handle into it was published, and change only after the last one was released.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "../../platform/os.h"
+#include "spill.h"
+#include "spill_format.h"
+#include "spill_space.h"
+
+#define SEGMENT_MIN   262144u
+#define SEGMENT_PAGES 16u /* at least, so that the odd end of a segment stays small */
+#define NONE          UINT32_MAX
+
+struct spill {
+    struct tier tier;
+    struct spill_file file;
+    struct spill_space space;
+    struct seal *seal;
+    size_t page_size, segment_size;
+    uint64_t capacity;
+    uint32_t process; /* whose writer id is in use */
+    bool forked_off;  /* no writer id was to be had in this child: it only reads */
+    uint32_t open;    /* the segment that is appended to, or NONE; it has one hold */
+    uint32_t open_at; /* bytes of it in use, whole blocks */
+    uint32_t picked;  /* likewise held */
+    char *staging;    /* SPILL_IO_DEPTH segments: what a batch writes */
+    char *picking;    /* one segment: what pick() read back */
+    uint64_t stores, bytes_written;
+    _Alignas(64) _Atomic uint64_t records, bytes, loads, bytes_read, errors;
+};
+
+static struct spill *spill_of(const struct tier *tier)
+{
+    return (struct spill *)tier;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+static int failed(struct spill *spill, int error)
+{
+    count(&spill->errors, 1);
+    return error;
+}
+
+static struct seal_nonce nonce_at(const struct spill *spill, uint32_t index, uint32_t offset)
+{
+    const struct spill_segment *segment = &spill->space.segments[index];
+    return (struct seal_nonce){.writer = segment->writer, .sequence = segment->sequence, .offset = offset};
+}
+
+static uint64_t position_of(const struct spill *spill, uint32_t index, uint32_t offset)
+{
+    return (uint64_t)index * spill->segment_size + offset;
+}
+
+/* ---- one slot ---- */
+
+static void seal_slot(const struct spill *spill, uint32_t index, uint32_t offset, char *slot,
+                      const struct record *record)
+{
+    struct slot_header header = {.page = record->page, .size = record->size, .codec = record->codec};
+    uint32_t size = slot_size(record->size), sealed = size - SEAL_TAG_SIZE;
+    uint32_t used = (uint32_t)sizeof(header) + record->size;
+    memcpy(slot, &header, sizeof(header));
+    memcpy(slot + sizeof(header), record->bytes, record->size);
+    memset(slot + used, 0, sealed - used);
+    struct seal_nonce nonce = nonce_at(spill, index, offset);
+    seal_close(spill->seal, &nonce, slot, sealed, slot + sealed);
+}
+
+/* Decrypts a slot in place. out->bytes points into it. */
+static int open_slot(const struct spill *spill, uint32_t index, uint32_t offset, char *slot, uint32_t size,
+                     struct record *out)
+{
+    struct seal_nonce nonce = nonce_at(spill, index, offset);
+    uint32_t sealed = size - SEAL_TAG_SIZE;
+    if (seal_open(spill->seal, &nonce, slot, sealed, slot + sealed) != 0)
+        return -EBADMSG;
+    struct slot_header header;
+    memcpy(&header, slot, sizeof(header));
+    if (header.size == 0 || header.size > spill->page_size || slot_size(header.size) != size)
+        return -EBADMSG;
+    *out = (struct record){
+        .page = header.page, .bytes = slot + sizeof(header), .size = header.size, .codec = header.codec};
+    return 0;
+}
+
+/* ---- store: planning extents ---- */
+
+/* One write: records [first, first + count) of the run, at `start` of segment `index`. Each record is counted in the
+ * segment from the moment it is planned. */
+struct extent {
+    uint32_t index, start, size;
+    size_t first, count;
+    char *staged;
+};
+
+static void close_segment(struct spill *spill)
+{
+    if (spill->open != NONE)
+        spill_space_drop(&spill->space, spill->open, 1);
+    spill->open = NONE;
+}
+
+static bool fits(const struct spill *spill, uint32_t at, uint32_t size)
+{
+    return at + size <= spill->segment_size && spill->space.segments[spill->open].stored < SPILL_SEGMENT_RECORDS;
+}
+
+/* Sees to an open segment with room for a summary and the record. */
+static int make_room(struct spill *spill, uint32_t size)
+{
+    if (spill->open != NONE && fits(spill, spill->open_at, SUMMARY_SIZE + size))
+        return 0;
+    close_segment(spill);
+    uint32_t index;
+    int error = spill_space_claim(&spill->space, spill->picked != NONE, &index);
+    if (error)
+        return error;
+    spill->open = index;
+    spill->open_at = 0;
+    return 0;
+}
+
+static void stage_record(struct spill *spill, struct extent *extent, const struct record *record, tier_handle *handle)
+{
+    struct summary *summary = (struct summary *)extent->staged;
+    uint32_t size = slot_size(record->size), offset = extent->start + extent->size;
+    seal_slot(spill, extent->index, offset, extent->staged + extent->size, record);
+    *handle = slot_handle(position_of(spill, extent->index, offset), size);
+    summary->units[extent->count++] = (uint16_t)(size / SLOT_UNIT);
+    extent->size += size;
+    spill->space.segments[extent->index].stored++;
+    spill_space_hold(&spill->space, extent->index, 1);
+}
+
+static void finish_extent(struct spill *spill, struct extent *extent)
+{
+    struct summary *summary = (struct summary *)extent->staged;
+    uint32_t padded = (uint32_t)block_ceil(extent->size);
+    memset(extent->staged + extent->size, 0, padded - extent->size);
+    extent->size = summary->size = padded;
+    summary->count = (uint32_t)extent->count;
+    for (size_t i = extent->count; i < SUMMARY_RECORDS; i++)
+        summary->units[i] = 0;
+    struct seal_nonce nonce = nonce_at(spill, extent->index, extent->start);
+    seal_close(spill->seal, &nonce, summary, SUMMARY_SIZE - SEAL_TAG_SIZE, summary->tag);
+    spill->open_at = spill->space.segments[extent->index].written = extent->start + padded;
+}
+
+static bool is_storable(const struct spill *spill, const struct record *record)
+{
+    return record->size > 0 && record->size <= spill->page_size;
+}
+
+/* Plans one extent with records from run[first..n). */
+static int stage_extent(struct spill *spill, struct extent *extent, char *staged, const struct record *run,
+                        size_t first, size_t n, tier_handle *handles)
+{
+    if (!is_storable(spill, &run[first]))
+        return -EINVAL;
+    int error = make_room(spill, slot_size(run[first].size));
+    if (error)
+        return error;
+    *extent = (struct extent){
+        .index = spill->open, .start = spill->open_at, .size = SUMMARY_SIZE, .first = first, .staged = staged};
+    for (size_t i = first; i < n && extent->count < SUMMARY_RECORDS && is_storable(spill, &run[i]) &&
+                           fits(spill, extent->start + extent->size, slot_size(run[i].size));
+         i++)
+        stage_record(spill, extent, &run[i], &handles[i]);
+    finish_extent(spill, extent);
+    return 0;
+}
+
+/* ---- store: writing ---- */
+
+/* Takes back an extent of which not all was written. Its place is not used again before the segment gets a new sequence
+ * number: the nonces there are spent. */
+static void abandon_extent(struct spill *spill, const struct extent *extent)
+{
+    struct spill_segment *segment = &spill->space.segments[extent->index];
+    if (extent->start < segment->written)
+        segment->written = extent->start;
+    segment->stored -= (uint32_t)extent->count;
+    spill_space_drop(&spill->space, extent->index, (uint32_t)extent->count);
+    if (spill->open == extent->index)
+        close_segment(spill);
+}
+
+static void account(struct spill *spill, const struct extent *extent, const tier_handle *handles)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < extent->count; i++)
+        bytes += slot_length(handles[extent->first + i]);
+    count(&spill->records, extent->count);
+    count(&spill->bytes, bytes);
+    spill->stores += extent->count;
+    spill->bytes_written += extent->size;
+}
+
+/* Writes a batch. *stored grows by the records of all extents before the first that failed. */
+static int write_batch(struct spill *spill, const struct extent *extents, size_t n, const tier_handle *handles,
+                       size_t *stored)
+{
+    struct spill_write writes[SPILL_IO_DEPTH];
+    int error = 0;
+    for (size_t i = 0; i < n; i++)
+        writes[i] = (struct spill_write){.bytes = extents[i].staged,
+                                         .size = extents[i].size,
+                                         .offset = position_of(spill, extents[i].index, extents[i].start)};
+    spill_file_write(&spill->file, writes, n);
+    for (size_t i = 0; i < n; i++) {
+        if (!error && writes[i].result < 0)
+            error = failed(spill, (int)writes[i].result);
+        if (error) {
+            abandon_extent(spill, &extents[i]);
+            continue;
+        }
+        account(spill, &extents[i], handles);
+        *stored += extents[i].count;
+    }
+    return error;
+}
+
+static int store_batch(struct spill *spill, const struct record *run, size_t n, tier_handle *handles, size_t *stored)
+{
+    struct extent extents[SPILL_IO_DEPTH];
+    size_t count = 0, next = *stored;
+    int no_room = 0;
+    while (count < SPILL_IO_DEPTH && next < n && !no_room) {
+        char *staged = spill->staging + count * spill->segment_size;
+        no_room = stage_extent(spill, &extents[count], staged, run, next, n, handles);
+        if (!no_room)
+            next += extents[count++].count;
+    }
+    int error = write_batch(spill, extents, count, handles, stored);
+    return error ? error : no_room;
+}
+
+static int spill_store(struct tier *tier, const struct record *run, size_t n, tier_handle *handles)
+{
+    struct spill *spill = spill_of(tier);
+    if (spill->forked_off || os_process_id() != spill->process)
+        return -EPERM;
+    size_t stored = 0;
+    int error = 0;
+    while (stored < n && !error)
+        error = store_batch(spill, run, n, handles, &stored);
+    return stored ? (int)stored : error;
+}
+
+/* ---- load, release: any thread ---- */
+
+static uint32_t largest_slot(const struct spill *spill)
+{
+    return slot_size((uint32_t)spill->page_size);
+}
+
+/* Whether a handle names something that this spill could have written. */
+static bool is_ours(const struct spill *spill, tier_handle handle)
+{
+    uint64_t position = slot_position(handle), end = position + slot_length(handle);
+    return handle >> TIER_HANDLE_BITS == 0 && slot_length(handle) > 0 && slot_length(handle) <= largest_slot(spill) &&
+           end <= position_of(spill, spill->space.limit, 0) &&
+           position / spill->segment_size == (end - 1) / spill->segment_size;
+}
+
+size_t spill_scratch_size(size_t page_size)
+{
+    return (size_t)block_ceil(slot_size((uint32_t)page_size)) + SPILL_BLOCK;
+}
+
+static int spill_load(struct tier *tier, uint64_t page, tier_handle handle, void *scratch, struct record *out)
+{
+    struct spill *spill = spill_of(tier);
+    if (!is_ours(spill, handle))
+        return failed(spill, -EBADMSG);
+    uint64_t position = slot_position(handle), start = block_floor(position);
+    uint32_t size = slot_length(handle);
+    size_t bytes = (size_t)(block_ceil(position + size) - start);
+    if (spill_file_read(&spill->file, scratch, bytes, start) != 0)
+        return failed(spill, -EIO);
+    if (open_slot(spill, (uint32_t)(position / spill->segment_size), (uint32_t)(position % spill->segment_size),
+                  (char *)scratch + (position - start), size, out) != 0 ||
+        (page != TIER_ANY_PAGE && out->page != page))
+        return failed(spill, -EBADMSG);
+    count(&spill->loads, 1);
+    count(&spill->bytes_read, bytes);
+    return 0;
+}
+
+static void spill_release(struct tier *tier, tier_handle handle)
+{
+    struct spill *spill = spill_of(tier);
+    if (!is_ours(spill, handle)) {
+        failed(spill, -EBADMSG);
+        return;
+    }
+    atomic_fetch_sub_explicit(&spill->records, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&spill->bytes, slot_length(handle), memory_order_relaxed);
+    spill_space_drop(&spill->space, (uint32_t)(slot_position(handle) / spill->segment_size), 1);
+}
+
+/* ---- cleaning ---- */
+
+/* What is live of a closed segment that no other process needs, in bytes of it; 0 where there is nothing to pick.
+ * Counts say how many records are live, not which: their sizes are taken as the segment's average. */
+static uint64_t live_bytes(const struct spill *spill, uint32_t index)
+{
+    const struct spill_segment *segment = &spill->space.segments[index];
+    if (index == spill->open || segment->written == 0 || segment->stored == 0)
+        return 0;
+    return (uint64_t)spill_space_sole(&spill->space, index) * segment->written / segment->stored;
+}
+
+static uint32_t find_emptiest(const struct spill *spill, unsigned max_live_percent)
+{
+    uint64_t least = (uint64_t)spill->segment_size * max_live_percent / 100;
+    uint32_t found = NONE, frontier = atomic_load_explicit(&spill->space.family->frontier, memory_order_relaxed);
+    for (uint32_t i = 0; i < frontier; i++) {
+        uint64_t live = live_bytes(spill, i);
+        if (live > 0 && live < least) {
+            least = live;
+            found = i;
+        }
+    }
+    return found;
+}
+
+/* By sequence number: a child's own come before its parent's, which is as good an order. */
+static uint32_t find_oldest(const struct spill *spill)
+{
+    uint32_t found = NONE, frontier = atomic_load_explicit(&spill->space.family->frontier, memory_order_relaxed);
+    for (uint32_t i = 0; i < frontier; i++) {
+        if (live_bytes(spill, i) > 0 &&
+            (found == NONE || spill->space.segments[i].sequence < spill->space.segments[found].sequence))
+            found = i;
+    }
+    return found;
+}
+
+/* Opens the summary of the extent at `start` of the segment in the picking buffer, or returns NULL. */
+static const struct summary *open_summary(const struct spill *spill, uint32_t index, uint32_t start)
+{
+    struct summary *summary = (struct summary *)(spill->picking + start);
+    struct seal_nonce nonce = nonce_at(spill, index, start);
+    if (seal_open(spill->seal, &nonce, summary, SUMMARY_SIZE - SEAL_TAG_SIZE, summary->tag) != 0)
+        return NULL;
+    bool sane = summary->count <= SUMMARY_RECORDS && summary->size >= SPILL_BLOCK &&
+                summary->size <= spill->space.segments[index].written - start;
+    return sane ? summary : NULL;
+}
+
+/* Adds the records of one extent to items[*n..max). A slot that does not open is left out: whoever needs it finds out
+ * when loading it. Returns whether all opened. */
+static bool offer_extent(struct spill *spill, uint32_t index, uint32_t start, const struct summary *summary,
+                         struct tier_item *items, size_t max, size_t *n)
+{
+    uint32_t at = start + SUMMARY_SIZE;
+    bool whole = true;
+    for (uint32_t i = 0; i < summary->count && *n < max; i++) {
+        uint32_t size = summary->units[i] * (uint32_t)SLOT_UNIT;
+        if (size == 0 || size > start + summary->size - at)
+            return false;
+        struct tier_item *item = &items[*n];
+        item->handle = slot_handle(position_of(spill, index, at), size);
+        if (open_slot(spill, index, at, spill->picking + at, size, &item->record) == 0) {
+            ++*n;
+        } else {
+            failed(spill, -EBADMSG);
+            whole = false;
+        }
+        at += size;
+    }
+    return whole;
+}
+
+/* Fills items from a segment. One with a damaged slot, whose count nobody can move away, is not picked a second time.
+ */
+static int read_back(struct spill *spill, uint32_t index, struct tier_item *items, size_t max)
+{
+    struct spill_segment *segment = &spill->space.segments[index];
+    bool whole = true;
+    size_t n = 0;
+    if (spill_file_read(&spill->file, spill->picking, segment->written, position_of(spill, index, 0)) != 0)
+        return failed(spill, -EIO);
+    for (uint32_t start = 0; start < segment->written;) {
+        const struct summary *summary = open_summary(spill, index, start);
+        if (!summary)
+            return failed(spill, -EBADMSG);
+        whole &= offer_extent(spill, index, start, summary, items, max, &n);
+        start += summary->size;
+    }
+    count(&spill->bytes_read, segment->written);
+    if (!whole)
+        segment->written = 0;
+    return (int)n;
+}
+
+static void spill_pick_done(struct tier *tier)
+{
+    struct spill *spill = spill_of(tier);
+    if (spill->picked != NONE)
+        spill_space_drop(&spill->space, spill->picked, 1);
+    spill->picked = NONE;
+}
+
+static int spill_pick(struct tier *tier, enum tier_pick which, unsigned max_live_percent, struct tier_item *items,
+                      size_t max)
+{
+    struct spill *spill = spill_of(tier);
+    spill_pick_done(tier);
+    uint32_t index = which == PICK_OLDEST ? find_oldest(spill) : find_emptiest(spill, max_live_percent);
+    if (index == NONE)
+        return 0;
+    spill_space_hold(&spill->space, index, 1);
+    spill->picked = index;
+    int result = read_back(spill, index, items, max);
+    if (result <= 0) {
+        spill->space.segments[index].written = 0; /* damaged: the next pick is to offer another one */
+        spill_pick_done(tier);
+    }
+    return result;
+}
+
+static void spill_trim(struct tier *tier)
+{
+    spill_space_trim(&spill_of(tier)->space);
+}
+
+/* ---- statistics, birth and death ---- */
+
+static uint64_t counter(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void spill_stats(const struct tier *tier, struct tier_stats *out)
+{
+    const struct spill *spill = spill_of(tier);
+    *out = (struct tier_stats){
+        .records = counter(&spill->records),
+        .bytes = counter(&spill->bytes),
+        .held_bytes = spill_space_held(&spill->space),
+        .capacity = spill->capacity,
+        .stores = spill->stores,
+        .loads = counter(&spill->loads),
+        .bytes_written = spill->bytes_written,
+        .bytes_read = counter(&spill->bytes_read),
+        .errors = counter(&spill->errors),
+    };
+}
+
+static const struct tier_ops spill_ops = {
+    .name = "spill",
+    .store = spill_store,
+    .load = spill_load,
+    .release = spill_release,
+    .pick = spill_pick,
+    .pick_done = spill_pick_done,
+    .trim = spill_trim,
+    .stats = spill_stats,
+};
+
+static size_t segment_size_for(size_t page_size)
+{
+    return page_size * SEGMENT_PAGES > SEGMENT_MIN ? page_size * SEGMENT_PAGES : SEGMENT_MIN;
+}
+
+static uint64_t file_limit(const struct spill_config *config, int fd)
+{
+    uint64_t limit = spill_io_size_limit(fd);
+    if (config->max_bytes && config->max_bytes < limit)
+        limit = config->max_bytes;
+    return limit < SPILL_MAX_BYTES ? limit : SPILL_MAX_BYTES;
+}
+
+/* What needs the file to be open. */
+static int build(struct spill *spill, const struct spill_config *config)
+{
+    int error = spill_space_init(&spill->space, &spill->file, spill->segment_size, file_limit(config, spill->file.fd));
+    if (error)
+        return error;
+    spill->capacity = config->max_bytes ? position_of(spill, spill->space.limit, 0) : UINT64_MAX;
+    spill->staging = os_map(SPILL_IO_DEPTH * spill->segment_size);
+    spill->picking = os_map(spill->segment_size);
+    return spill->staging && spill->picking ? seal_new(&spill->seal) : -ENOMEM;
+}
+
+int spill_new(struct tier **out, const struct spill_config *config)
+{
+    size_t page_size = config->page_size;
+    if (page_size < SPILL_BLOCK || page_size > 65536 || page_size & (page_size - 1))
+        return -EINVAL;
+    struct spill *spill = os_map(sizeof(*spill));
+    if (!spill)
+        return -ENOMEM;
+    *spill = (struct spill){.tier.ops = &spill_ops,
+                            .page_size = page_size,
+                            .segment_size = segment_size_for(page_size),
+                            .process = os_process_id(),
+                            .open = NONE,
+                            .picked = NONE};
+    const struct spill_io *io = config->io ? config->io : &spill_io_default;
+    int error = spill_file_open(&spill->file, config->directory, config->fd, io, config->io_context);
+    if (error) {
+        os_unmap(spill, sizeof(*spill));
+        return error;
+    }
+    error = build(spill, config);
+    if (error) {
+        spill_free(&spill->tier);
+        return error;
+    }
+    *out = &spill->tier;
+    return 0;
+}
+
+void spill_free(struct tier *tier)
+{
+    if (!tier)
+        return;
+    struct spill *spill = spill_of(tier);
+    if (spill->space.segments)
+        spill_space_fini(&spill->space);
+    spill_file_close(&spill->file);
+    seal_free(spill->seal);
+    if (spill->staging)
+        os_unmap(spill->staging, SPILL_IO_DEPTH * spill->segment_size);
+    if (spill->picking)
+        os_unmap(spill->picking, spill->segment_size);
+    os_unmap(spill, sizeof(*spill));
+}
+
+size_t spill_descriptors(const struct tier *tier, int fds[2])
+{
+    const struct spill_file *file = &spill_of(tier)->file;
+    int ring = file->io->descriptor(file->state);
+    fds[0] = file->fd;
+    fds[1] = ring;
+    return ring < 0 ? 1 : 2;
+}
+
+/* ---- fork ---- */
+
+void spill_before_fork(struct tier *tier)
+{
+    spill_space_before_fork(&spill_of(tier)->space);
+}
+
+void spill_fork_failed(struct tier *tier)
+{
+    spill_space_fork_failed(&spill_of(tier)->space);
+}
+
+void spill_after_fork_child(struct tier *tier)
+{
+    struct spill *spill = spill_of(tier);
+    spill_file_after_fork(&spill->file);
+    spill->forked_off = spill_space_new_writer(&spill->space) != 0;
+    spill->process = os_process_id();
+    close_segment(spill);
+    spill_pick_done(tier);
+}

@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""The cases of the preload suite, in one table: CASES says what each runs, in which modes, and what must be seen.
+
+    cases.py SUITE    prints one line a test of SUITE (ci or soak): CASE MODE BACKEND USER TIMEOUT   (for meson.build)
+"""
+
+import random
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+
+# ---- modes ----
+
+@dataclass(frozen=True)
+class Mode:
+    options: tuple = ()
+    budget: Optional[int] = None  # MiB, the --ram among the options
+    lazy: bool = False
+
+
+MODES = {
+    "default": Mode(),
+    "lazy": Mode(("--lazy",), lazy=True),
+    "floor": Mode(("--ram", "16M"), 16),  # the smallest --ram there is
+    "ram64": Mode(("--ram", "64M"), 64),
+    "ram256": Mode(("--ram", "256M"), 256),
+    "ram512": Mode(("--ram", "512M"), 512),
+    "lazy64": Mode(("--ram", "64M", "--lazy"), 64, lazy=True),
+}
+
+
+# ---- what a case is ----
+
+@dataclass(frozen=True)
+class Case:
+    """`ci` and `soak` list where it runs: MODE, MODE:BACKEND, with @nobody for an unprivileged user.
+
+    A case without `expect` is compared with an unshimmed run; `expect` is for what needs the shim, or more memory than
+    a small machine has: the exact stdout, with exit status 0.
+    """
+
+    command: Callable  # of the context: the argument vector
+    ci: str = ""
+    soak: str = ""
+    prepare: Optional[Callable] = None  # makes input in context.directory, which programs know as $INPUT
+    expect: Optional[Callable] = None
+    files: bool = True  # compare the files it leaves
+    stderr: bool = True  # its stderr is the same each time
+    says: tuple = (0, 0, "")  # lines that the shim writes to stderr: least, most, pattern
+    touched: Any = 0  # MiB of arena memory that it uses, at least; a number or a function of the context
+    outside: int = 4  # MiB of its other memory, about
+    huge: bool = False  # its blocks exceed the default budget too: paging arms in any mode
+    above_cap: bool = False  # may exceed the budget
+    options: tuple = ()  # further options for vprun
+    wrapper: tuple = ()  # what starts vprun
+    environment: dict = field(default_factory=dict)
+    needs: tuple = ()  # programs
+    timeout: int = 60  # seconds, of one run
+
+
+def shell(script):
+    return lambda context: ["bash", "-euo", "pipefail", "-c", script]
+
+
+def victim(name, *arguments):
+    return lambda context: context.victim(name, *arguments)
+
+
+def says(text):
+    return lambda context: text
+
+
+# ---- input ----
+
+def text_lines(context, count, width=63):
+    """A file of random lines: hexadecimal digits, so that they compress a little."""
+    generator = random.Random(count)
+    with open(context.directory / "text", "w") as file:
+        for _ in range(count // 1000):
+            digits = generator.randbytes(1000 * width // 2 + 1).hex()
+            file.write("".join(digits[i * width:(i + 1) * width] + "\n" for i in range(1000)))
+
+
+def source_tree(context, files=400, large=30 << 20):
+    """Many small files that resemble each other, and a large one."""
+    generator = random.Random(1)
+    words = [generator.randbytes(4).hex() for _ in range(3000)]
+    for i in range(files):
+        directory = context.directory / "tree" / f"d{i % 20}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"f{i}").write_text("\n".join(generator.choices(words, k=300 + i)))
+    with open(context.directory / "tree" / "large", "wb") as file:
+        for _ in range(large >> 20):
+            file.write(generator.randbytes(1 << 20))
+
+
+def c_source(context, functions=450):
+    generator = random.Random(2)
+    with open(context.directory / "large.c", "w") as file:
+        for i in range(functions):
+            file.write(f"unsigned f{i}(unsigned a, unsigned b)\n{{\n    for (unsigned i = 0; i < b; i++) {{\n")
+            for _ in range(12):
+                left, right, operator = generator.choice("ab"), generator.randrange(1 << 16), generator.choice("+*^|-")
+                file.write(f"        {left} = (a {operator} {right}u) ^ (b >> {right % 31}) ^ i;\n")
+            file.write(f"    }}\n    return a ^ b{f' ^ f{i - 1}(b, a & 7)' if i else ''};\n}}\n")
+
+
+NUMPY = """
+import hashlib, sys
+import numpy as np
+n = int(sys.argv[1])
+print(np.ones(n).sum())
+a = np.random.default_rng(1).random(n // 2)
+a.sort()
+print(a[0], a[-1], a.sum(), hashlib.sha256(a).hexdigest())
+a.tofile("a.bin")
+b = np.fromfile("a.bin")
+print(len(b), np.array_equal(a, b))
+c = np.arange(n, dtype=np.int64).reshape(100, -1).T.copy()
+print(c.sum(), c[3, 5], hashlib.sha256(c).hexdigest())
+"""
+
+NUMPY_SORT = """
+import hashlib
+import numpy as np
+a = np.random.default_rng(1).random(200_000_000)
+a.sort()
+print(len(a), a[0], a[-1], hashlib.sha256(a).hexdigest())
+"""
+
+PIPELINE = """
+seq 1 300000 | awk '{ print $1 * 7919 % 1000003, $1 }' | sort -n -S 64M | tr ' ' ',' | cut -d, -f1,2 | sed 's/,/ /' |
+    grep -v 77 | rev | tee all.txt | uniq -c -w 3 | tail -n 20000 | sha256sum
+"""
+
+GIT = """
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z' GIT_CONFIG_NOSYSTEM=1
+git -c init.defaultBranch=main init -q .
+git config pack.threads 1
+git config gc.auto 0
+cp -r "$INPUT/tree/." .
+git add .
+git commit -qm first
+for i in 1 2 3; do sed -i s/a/b/ d$i/*; done
+git commit -qam second
+git repack -qadf --window=50
+git fsck --full --strict
+git rev-parse HEAD 'HEAD^{tree}'
+git cat-file --batch-all-objects --batch-check | sha256sum
+ls .git/objects/pack
+git status --short
+"""
+
+XZ = 'xz -6 -c "$INPUT/text" > text.xz && xz -dc text.xz | cmp - "$INPUT/text" && xz -lv text.xz | grep -c CRC64'
+ZSTD = 'zstd -q -15 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 text.zst | cmp - "$INPUT/text"'
+TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
+
+
+# ---- torture ----
+
+def torture(threads, seconds, *further, times=8, **fields):
+    """Over eight times the budget, where there is one."""
+    def size(context):
+        return context.scaled(times, 256)
+
+    return Case(
+        command=lambda context: context.victim("torture", "--threads", threads, "--size", f"{size(context)}M",
+                                               "--seconds", seconds, "--seed", threads, "--rate", *further),
+        expect=lambda context: f"torture: {threads} threads, {size(context)} MiB, seed {threads}: all data right\n",
+        touched=size, stderr=False, timeout=3 * seconds + 60, **fields)
+
+
+EVERY_BACKEND = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect {0}:uffd-signal@nobody {0}:mprotect@nobody"
+BACKENDS = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect"
+
+
+# ---- the table ----
+
+CASES = {
+    # Real programs.
+    "sort": Case(
+        lambda context: ["sort", "-S", "300M", "--parallel=2", "-o", "sorted", "../text"],
+        prepare=lambda context: text_lines(context, 700_000), touched=70, outside=6,
+        ci="default lazy ram64:uffd-signal ram64:mprotect ram64@nobody", soak=BACKENDS.format("floor")),
+    "numpy": Case(
+        lambda context: [context.python_with_numpy(), "-c", NUMPY, "16000000"],
+        environment={"OPENBLAS_NUM_THREADS": "1"}, touched=300, outside=36,
+        ci="default lazy ram256:uffd-signal ram256:mprotect", soak=BACKENDS.format("ram64")),
+    "gcc": Case(
+        lambda context: ["gcc", "-O1", "-c", "../large.c", "-o", "large.o"], prepare=c_source, needs=("gcc",),
+        outside=400, ci="default lazy ram256", soak="ram64"),
+    "pipeline": Case(shell(PIPELINE), outside=400, ci="default lazy ram64", soak="floor ram64:mprotect lazy@nobody"),
+    "git": Case(
+        shell(GIT), prepare=source_tree, needs=("git",), files=False, outside=400,
+        ci="default lazy ram64", soak="floor ram64:mprotect ram64@nobody"),
+    "xz": Case(
+        shell(XZ), prepare=lambda context: text_lines(context, 60_000), needs=("xz",), outside=400,
+        ci="lazy ram64", soak="default floor ram64:mprotect"),
+    "zstd": Case(
+        shell(ZSTD), prepare=lambda context: text_lines(context, 100_000), needs=("zstd",), outside=400,
+        ci="lazy ram64", soak="default floor ram64:mprotect"),
+    "tar": Case(
+        shell(TAR), prepare=source_tree, needs=("tar", "zstd"), outside=400, ci="lazy", soak="default ram64"),
+
+    # Allocation.
+    "alloc_semantics": Case(
+        victim("alloc_semantics"), timeout=120,
+        ci="default lazy ram64 floor:uffd-signal floor:mprotect",
+        soak=EVERY_BACKEND.format("floor") + " " + BACKENDS.format("lazy64")),
+    "free_misuse": Case(
+        victim("free_misuse"), expect=says("realloc of a foreign pointer: NULL\nsurvived\n"),
+        says=(4, 4, r"free|foreign|not .*allocated|double|realloc"), stderr=False, ci="default lazy ram64"),
+    "sparse_touch": Case(
+        victim("sparse_touch", 16), expect=says("262144 pages of 16 GiB, few mappings\n"), touched=1024, outside=10, huge=True,
+        timeout=180, ci="lazy:uffd-signal lazy:mprotect",
+        soak=EVERY_BACKEND.format("lazy") + " " + BACKENDS.format("ram256") + " default"),
+    "sparse_touch_2g": Case(
+        victim("sparse_touch", 2), expect=says("32768 pages of 2 GiB, few mappings\n"), touched=128, outside=10, huge=True,
+        ci="ram64:mprotect", soak=EVERY_BACKEND.format("floor")),
+    "concurrent_touch": Case(
+        victim("concurrent_touch"), touched=96, timeout=120,
+        ci="default lazy:uffd-signal lazy:mprotect ram64:uffd-signal ram64:mprotect ram64:uffd-thread",
+        soak=EVERY_BACKEND.format("lazy") + " " + EVERY_BACKEND.format("floor")),
+    "huge_sizes": Case(
+        victim("huge_sizes"), expect=says("ends ok\nrealloc ok\ncalloc ok\n"), huge=True,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("floor")),
+    "many_ranges": Case(
+        victim("many_ranges", 20000), expect=says("20000 blocks\n"), huge=True, outside=8,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=BACKENDS.format("lazy64")),
+    "many_ranges_100k": Case(
+        victim("many_ranges", 100000), expect=says("100000 blocks\n"), huge=True, outside=16, timeout=180,
+        soak="default lazy ram256:uffd-signal ram256:mprotect"),
+    "early_calls": Case(victim("early_calls"), ci="default lazy floor", soak=EVERY_BACKEND.format("lazy64")),
+    "dlopen_calls": Case(victim("dlopen_calls"), ci="default lazy floor", soak=EVERY_BACKEND.format("lazy64")),
+
+    # A guest in somebody else's process.
+    "errno_kept": Case(
+        victim("errno_kept"), touched=96, ci="default lazy:uffd-signal lazy:mprotect ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("floor")),
+    "fork_basic": Case(
+        victim("fork_basic"), touched=96, above_cap=True,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    **{f"signal_{mode}": Case(
+        victim("signal_own_segv", mode), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")) for mode in ("handler", "bus", "null", "raise", "default", "signal")},
+    "threads_exit": Case(
+        victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")),
+    "stderr_closed": Case(
+        victim("stderr_closed"), touched=96, options=("--summary", "--verbose"), says=(0, 1000, ""), stderr=False,
+        ci="default lazy ram64"),
+
+    # Paging.
+    "bigio": Case(
+        victim("bigio", 64, "plain", "positioned", "vectors", "streams"), touched=128,
+        ci="default lazy ram64:uffd-signal ram64:mprotect ram64@nobody", soak=EVERY_BACKEND.format("floor")),
+    "bigio_channels": Case(
+        victim("bigio", 48, "pipe", "socket"), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("floor")),
+    "bigio_pvectors": Case(
+        victim("bigio", 48, "pvectors"), touched=96, ci="lazy ram64", soak=EVERY_BACKEND.format("floor")),
+    "spill_grep": Case(
+        lambda context: context.victim("spill_grep", context.scaled(4, 256)),
+        expect=says("spill file: used\nplaintext: not found\ndata intact\n"), stderr=False,
+        touched=lambda context: context.scaled(4, 256), ci="ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("floor")),
+    "spill_full": Case(
+        victim("spill_full", 256), expect=says("nothing lost\n"), options=("--spill-max", "32M"), says=(0, 1, "spill"),
+        stderr=False, touched=96, above_cap=True, ci="ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")),
+    # The file system, or here the limit on the size of files, ends before --spill-max does.
+    "spill_refused": Case(
+        victim("spill_full", 256), expect=says("nothing lost\n"), wrapper=("prlimit", f"--fsize={32 << 20}"),
+        needs=("prlimit",), says=(0, 1, "spill"), stderr=False, touched=96, above_cap=True,
+        ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    "spill_none": Case(
+        victim("spill_full", 256), expect=says("nothing lost\n"), options=("--spill-max", "0"), says=(0, 1, "spill"),
+        stderr=False, touched=64, above_cap=True, ci="ram64", soak=BACKENDS.format("floor")),
+
+    # Torture. ci: ten seconds; soak: a minute for each backend and number of threads, at the floor too.
+    "torture_2": torture(2, 10, ci=BACKENDS.format("ram64")),
+    "torture_8": torture(8, 10, ci="default lazy ram64:uffd-signal floor:uffd-signal floor:mprotect ram64@nobody"),
+    "torture_calls": torture(4, 10, "--syscalls", ci="lazy ram64:uffd-signal ram64:mprotect"),
+    "torture_fork": torture(2, 10, "--fork", times=3, above_cap=True, ci="lazy ram64:uffd-signal ram64:mprotect"),
+    **{f"soak_{threads}": torture(
+        threads, 60, soak=EVERY_BACKEND.format("ram256") + " " + EVERY_BACKEND.format("floor"))
+       for threads in (1, 2, 8)},
+    "soak_calls": torture(8, 60, "--syscalls", soak=BACKENDS.format("ram64")),
+    "soak_fork": torture(4, 60, "--fork", times=3, above_cap=True, soak=BACKENDS.format("ram64")),
+
+    # Large runs of known programs.
+    "sort_1g": Case(
+        lambda context: ["sort", "-S", "1500M", "--parallel=2", "-o", "sorted", "../text"],
+        prepare=lambda context: text_lines(context, 16_000_000), touched=1000, outside=6, timeout=600,
+        soak=BACKENDS.format("ram256")),
+    "numpy_sort": Case(
+        lambda context: [context.python_with_numpy(), "-c", NUMPY_SORT], environment={"OPENBLAS_NUM_THREADS": "1"},
+        touched=1525, outside=36, timeout=600, soak=BACKENDS.format("ram512")),
+    # Without the right to lock memory it tests unlocked; the mask leaves out what takes an hour.
+    "memtester": Case(
+        shell("ulimit -l 0; memtester 1G 1 | tr -d '\\b' | grep -c 'ok *$'"), expect=says("9\n"),
+        environment={"MEMTESTER_TEST_MASK": "255"}, needs=("memtester",), stderr=False, touched=1024, timeout=600,
+        soak="ram256:uffd-signal@nobody ram256:mprotect@nobody"),
+    "stress_ng": Case(
+        lambda context: ["stress-ng", "--vm", "1", "--vm-bytes", "1g", "--vm-method", "all", "--verify", "-t", "60",
+                         "--temp-path", ".", "-q"], expect=says(""), needs=("stress-ng",), stderr=False, outside=2000,
+        huge=True, timeout=200, soak="ram256"),
+}
+
+
+def schedule(suite):
+    """(case, mode, backend or "auto", "self" or "nobody", timeout in s) for every test of the suite."""
+    for name, case in CASES.items():
+        for entry in getattr(case, suite).split():
+            where, _, user = entry.partition("@")
+            mode, _, backend = where.partition(":")
+            runs = 1 if case.expect else 2
+            yield name, mode, backend or "auto", user or "self", runs * case.timeout + 60
+
+
+if __name__ == "__main__":
+    for row in schedule(sys.argv[1]):
+        print(*row)
