@@ -117,42 +117,54 @@ static int move_pages(int fd, uintptr_t to, uintptr_t from, size_t length, uint6
     return (int) result;
 }
 
-/* Runs `step` over a range until all is done. -EAGAIN means that the address space was changing: again. */
-#define REPEAT(length, step)                                            \
-    int result = 0;                                                     \
-    for (size_t at = 0, done, tries = 0; at < (length); at += done) {   \
-        result = step;                                                  \
-        if (result < 0 && done == 0 && (result != -EAGAIN || ++tries > TRIES)) \
-            break;                                                      \
-        result = 0;                                                     \
-    }
-
-static int place_content(int fd, uintptr_t start, size_t length, const char *content, bool writable)
+/* A request has to lie within one mapping. The kernel merges the arena's mappings where it can, not everywhere: one that
+ * is refused as a whole is made page by page. */
+static bool crosses_mappings(long error, size_t length, size_t page)
 {
-    REPEAT(length, copy_in(fd, start + at, content + at, length - at, !writable, &done))
-    return result;
+    return (error == -ENOENT || error == -EINVAL) && length > page;
+}
+
+/* Runs `step`, which handles `piece` bytes at `at` and sets `done`, until all is done. -EAGAIN means that the address
+ * space was changing: again. */
+#define REPEAT(length, page, step)                                              \
+    int result = 0;                                                             \
+    size_t piece = (length), done;                                              \
+    for (size_t at = 0, tries = 0; at < (length); at += done) {                 \
+        piece = piece < (length) -at ? piece : (length) -at;                    \
+        result = step;                                                          \
+        if (result == 0 || done > 0)                                            \
+            continue;                                                           \
+        if (crosses_mappings(result, piece, page))                              \
+            piece = (page);                                                     \
+        else if (result != -EAGAIN || ++tries > TRIES)                          \
+            return result;                                                      \
+    }                                                                           \
+    return 0
+
+static int place_content(int fd, uintptr_t start, size_t length, size_t page, const char *content, bool writable)
+{
+    REPEAT(length, page, copy_in(fd, start + at, content + at, piece, !writable, &done));
 }
 
 /* Content in staging goes back without any memory being needed. */
-static int place_staged(int fd, uintptr_t start, size_t length, uintptr_t staged)
+static int place_staged(int fd, uintptr_t start, size_t length, size_t page, uintptr_t staged)
 {
-    REPEAT(length, move_pages(fd, start + at, staged + at, length - at, 0, &done))
-    return result;
+    REPEAT(length, page, move_pages(fd, start + at, staged + at, piece, 0, &done));
 }
 
-/* Pages that have content already keep it: they need no zeros. */
+/* Zeros, as far as there are any to copy. Pages that have content already keep it: they need none. */
+static int copy_zeros(const struct state *state, uintptr_t start, size_t length, size_t page, size_t *done)
+{
+    int result = copy_in(state->fd, start, state->zeros, length < ZEROS_SIZE ? length : ZEROS_SIZE, false, done);
+    if (result != -EEXIST || *done > 0)
+        return result;
+    *done = page;
+    return 0;
+}
+
 static int place_zeros(const struct state *state, uintptr_t start, size_t length, size_t page)
 {
-    for (size_t at = 0; at < length;) {
-        size_t piece = length - at < ZEROS_SIZE ? length - at : ZEROS_SIZE, done;
-        int result = copy_in(state->fd, start + at, state->zeros, piece, false, &done);
-        if (result == -EEXIST && done == 0)
-            done = page;
-        else if (result < 0 && result != -EAGAIN && done == 0)
-            return result;
-        at += done;
-    }
-    return 0;
+    REPEAT(length, page, copy_zeros(state, start + at, piece, page, &done));
 }
 
 static int uffd_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
@@ -161,29 +173,31 @@ static int uffd_place(struct platform *pf, uintptr_t start, size_t length, const
     if (!content)
         return place_zeros(state, start, length, pf->page);
     if (pf->staging && (uintptr_t) content - (uintptr_t) pf->staging < pf->staging_size)
-        return place_staged(state->fd, start, length, (uintptr_t) content);
-    return place_content(state->fd, start, length, content, writable);
+        return place_staged(state->fd, start, length, pf->page, (uintptr_t) content);
+    return place_content(state->fd, start, length, pf->page, content, writable);
 }
 
-static int write_protect(int fd, uintptr_t start, size_t length, bool on)
+static int write_protect_once(int fd, uintptr_t start, size_t length, bool on, size_t *done)
 {
     struct uffdio_writeprotect request = {{start, length}, on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
-    long result;
-    int tries = 0;
-    do
-        result = SYS3(SYS_ioctl, fd, UFFDIO_WRITEPROTECT, &request);
-    while (result == -EAGAIN && ++tries < TRIES);
+    long result = SYS3(SYS_ioctl, fd, UFFDIO_WRITEPROTECT, &request);
+    *done = result == 0 ? length : 0;
     return (int) result;
+}
+
+static int write_protect(int fd, uintptr_t start, size_t length, size_t page, bool on)
+{
+    REPEAT(length, page, write_protect_once(fd, start + at, piece, on, &done));
 }
 
 static int uffd_protect(struct platform *pf, uintptr_t start, size_t length)
 {
-    return write_protect(((struct state *) pf->state)->fd, start, length, true);
+    return write_protect(((struct state *) pf->state)->fd, start, length, pf->page, true);
 }
 
 static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
 {
-    return write_protect(((struct state *) pf->state)->fd, start, length, false);
+    return write_protect(((struct state *) pf->state)->fd, start, length, pf->page, false);
 }
 
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
@@ -200,12 +214,16 @@ static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n
 
 static int64_t uffd_take(struct platform *pf, uintptr_t start, size_t length, size_t staging_offset)
 {
-    size_t done;
-    int result, tries = 0;
-    do
-        result = move_pages(((struct state *) pf->state)->fd, (uintptr_t) pf->staging + staging_offset, start, length, 0,
-                            &done);
-    while (result == -EAGAIN && done == 0 && ++tries < TRIES);
+    int fd = ((struct state *) pf->state)->fd;
+    size_t done = 0;
+    int result = -EAGAIN;
+    for (int tries = 0; result == -EAGAIN && done == 0 && tries < TRIES; tries++) {
+        result = move_pages(fd, (uintptr_t) pf->staging + staging_offset, start, length, 0, &done);
+        if (done == 0 && crosses_mappings(result, length, pf->page)) {
+            length = pf->page;
+            result = -EAGAIN;
+        }
+    }
     return done > 0 ? (int64_t) done : result;
 }
 
@@ -214,32 +232,42 @@ static void uffd_staging_clear(struct platform *pf, size_t length)
     vm_discard(&(struct extent){(uintptr_t) pf->staging, length}, 1);
 }
 
-/* Page by page, for mappings that do not move as one: what a forked child shares is copied. */
-static int move_each(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
+/* For mappings that do not move as one. What a forked child shares is copied instead. */
+static int move_piece(int fd, uintptr_t from, uintptr_t to, size_t length, size_t page, size_t *done)
 {
-    const struct state *state = pf->state;
-    for (size_t at = 0; at < length;) {
-        size_t done;
-        int result =
-            move_pages(state->fd, to + at, from + at, length - at, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, &done);
-        at += done;
-        if (result == -EBUSY && at < length) {
-            result = copy_in(state->fd, to + at, (const void *) (from + at), pf->page, false, &done);
-            at += done;
-        }
-        if (result < 0 && result != -EAGAIN && done == 0)
-            return result;
+    int result = move_pages(fd, to, from, length, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, done);
+    if (result != -EBUSY || *done > 0)
+        return result;
+    return copy_in(fd, to, (const void *) from, page, false, done);
+}
+
+static int move_pieces(int fd, uintptr_t from, uintptr_t to, size_t length, size_t page)
+{
+    REPEAT(length, page, move_piece(fd, from + at, to + at, piece, page, &done));
+}
+
+/* A mapping that moves is no longer watched. If it cannot be watched again, nobody may read it: an absent page would
+ * pass for zeros. */
+static int watch_again(struct platform *pf, uintptr_t start, size_t length)
+{
+    int result = -ENOMEM;
+    for (int tries = 0; result < 0 && tries < TRIES; tries++) {
+        result = watch(((struct state *) pf->state)->fd, start, length);
+        if (result < 0)
+            os_yield();
     }
-    return 0;
+    if (result < 0)
+        vm_protect(start, length, VM_NONE);
+    return result;
 }
 
 static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
 {
     const struct state *state = pf->state;
     if (vm_move(from, to, length) == 0)
-        return state->fd < 0 ? 0 : watch(state->fd, to, length); /* a mapping that moves is no longer watched */
+        return state->fd < 0 ? 0 : watch_again(pf, to, length);
     if (state->fd >= 0)
-        return move_each(pf, from, to, length);
+        return move_pieces(state->fd, from, to, length, pf->page);
     memcpy((void *) to, (const void *) from, length);
     return 0;
 }
@@ -267,7 +295,7 @@ static int try_out(int fd, unsigned char *pages, size_t page, bool *takes, const
     if (result < 0 || pages[0] != 7)
         return result < 0 ? result : -EIO;
     *step = "write protection";
-    result = write_protect(fd, (uintptr_t) pages, page, false);
+    result = write_protect(fd, (uintptr_t) pages, page, page, false);
     if (result < 0)
         return result;
     pages[1] = 1;

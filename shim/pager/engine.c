@@ -4,6 +4,7 @@
 #include <limits.h>
 
 #include "../../platform/os.h"
+#include "../base/log.h"
 #include "../tier/pool.h"
 #include "../tier/spill.h"
 #include "scratch.h"
@@ -215,13 +216,21 @@ static page_word word_after_move(struct engine *engine, page_word was, size_t ta
     }
 }
 
+static void note_move(const struct extent *from, int result)
+{
+    if (result < 0)
+        log_warn("the block at %x could not be moved (error %u): using it may end the program", (uint64_t) from->start,
+                 (uint64_t) -result);
+}
+
 void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
 {
     struct platform *pf = engine->pf;
     if (!engine->trapping) {
         lock_acquire(&engine->arena->lock); /* arming has to find the content on one side or the other */
-        pf->ops->move(pf, from->start, to, from->length);
+        int result = pf->ops->move(pf, from->start, to, from->length);
         lock_release(&engine->arena->lock);
+        note_move(from, result);
         return;
     }
     /* Nobody else has a pointer to either range: with the evictor kept out, the words hold still. */
@@ -240,8 +249,9 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
         __atomic_store_n(&engine->pages[source + i], PAGE_FRESH, __ATOMIC_SEQ_CST);
         __atomic_store_n(&engine->pages[target + i], next, __ATOMIC_SEQ_CST);
     }
-    pf->ops->move(pf, from->start, to, from->length);
+    int result = pf->ops->move(pf, from->start, to, from->length);
     lock_release(&engine->evict_lock);
+    note_move(from, result);
 }
 
 /* ---- pins ---- */

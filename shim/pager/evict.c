@@ -52,6 +52,7 @@ struct evictor {
     size_t hand; /* the region to look at next */
     struct victim victims[BATCH_MAX];
     size_t count, capacity;
+    bool refused; /* some content of this batch found no room */
     struct extent extents[BATCH_MAX];
     struct record records[BATCH_MAX]; /* on their way to the spill */
     size_t record_of[BATCH_MAX];      /* which victim records[i] is */
@@ -450,6 +451,9 @@ static void store(struct engine *engine)
         evictor->record_of[raw++] = i;
     }
     store_raw(engine, raw);
+    evictor->refused = false;
+    for (size_t i = 0; i < evictor->count; i++)
+        evictor->refused |= evictor->victims[i].content && !evictor->victims[i].stored;
 }
 
 /* ---- freeing ---- */
@@ -535,7 +539,7 @@ static void note_room(struct engine *engine, size_t left)
 {
     if (left > 0)
         __atomic_store_n(&engine->spill_full, false, __ATOMIC_RELAXED);
-    else if (engine->evictor->count > 0 && !__atomic_exchange_n(&engine->spill_full, true, __ATOMIC_RELAXED) &&
+    else if (engine->evictor->refused && !__atomic_exchange_n(&engine->spill_full, true, __ATOMIC_RELAXED) &&
              !__atomic_exchange_n(&engine->warned_full, true, __ATOMIC_RELAXED))
         log_warn("nothing more can be paged out: the spill is %s; the program goes on above its limit",
                  engine->spill ? "full or failing" : "not there");

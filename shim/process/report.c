@@ -188,6 +188,6 @@ void report_at_exit(void)
     report_collect(&stats);
     if (vp.options.stats[0])
         write_stats(&stats);
-    if (vp.options.summary)
+    if (vp.options.summary && stats.peak_live_bytes > 0) /* a shell script's hundred small helpers say nothing */
         write_summary(&stats);
 }
