@@ -232,43 +232,37 @@ static void uffd_staging_clear(struct platform *pf, size_t length)
     vm_discard(&(struct extent){(uintptr_t) pf->staging, length}, 1);
 }
 
-/* For mappings that do not move as one. What a forked child shares is copied instead. */
-static int move_piece(int fd, uintptr_t from, uintptr_t to, size_t length, size_t page, size_t *done)
+/* What cannot be moved (a forked child shares it, or there is no UFFDIO_MOVE) is copied, absent pages left out. */
+static int move_piece(const struct platform *pf, int fd, uintptr_t from, uintptr_t to, size_t length, size_t *done)
 {
-    int result = move_pages(fd, to, from, length, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, done);
-    if (result != -EBUSY || *done > 0)
-        return result;
-    return copy_in(fd, to, (const void *) from, page, false, done);
-}
-
-static int move_pieces(int fd, uintptr_t from, uintptr_t to, size_t length, size_t page)
-{
-    REPEAT(length, page, move_piece(fd, from + at, to + at, piece, page, &done));
-}
-
-/* A mapping that moves is no longer watched. If it cannot be watched again, nobody may read it: an absent page would
- * pass for zeros. */
-static int watch_again(struct platform *pf, uintptr_t start, size_t length)
-{
-    int result = -ENOMEM;
-    for (int tries = 0; result < 0 && tries < TRIES; tries++) {
-        result = watch(((struct state *) pf->state)->fd, start, length);
-        if (result < 0)
-            os_yield();
+    if (pf->caps.takes) {
+        int result = move_pages(fd, to, from, length, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, done);
+        if (result != -EBUSY || *done > 0)
+            return result;
     }
-    if (result < 0)
-        vm_protect(start, length, VM_NONE);
+    unsigned char present = 0;
+    *done = 0;
+    int result = vm_residency(from, pf->page, pf->page, &present);
+    if (result == 0 && present)
+        return copy_in(fd, to, (const void *) from, pf->page, false, done);
+    *done = result == 0 ? pf->page : 0;
     return result;
+}
+
+static int move_pieces(const struct platform *pf, int fd, uintptr_t from, uintptr_t to, size_t length)
+{
+    REPEAT(length, pf->page, move_piece(pf, fd, from + at, to + at, piece, &done));
 }
 
 static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
 {
     const struct state *state = pf->state;
-    if (vm_move(from, to, length) == 0)
-        return state->fd < 0 ? 0 : watch_again(pf, to, length);
+    /* Watched memory is never given to mremap(): the moved mapping may merge with its new neighbours, and all of what
+     * was merged is then no longer watched. A neighbour's absent pages would read as zeros. */
     if (state->fd >= 0)
-        return move_pieces(state->fd, from, to, length, pf->page);
-    memcpy((void *) to, (const void *) from, length);
+        return move_pieces(pf, state->fd, from, to, length);
+    if (vm_move(from, to, length) < 0)
+        memcpy((void *) to, (const void *) from, length);
     return 0;
 }
 
