@@ -87,11 +87,13 @@ struct platform_ops {
     int (*residency)(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec);
 
     /**
-     * absent -> present in one step: no thread ever sees less than the whole content. content: length bytes, outside
-     * the arena; NULL means zeros. writable == false leaves the page protected (needs caps.protects). `start` may be
-     * several pages. -EEXIST: a page was present (nothing lost). -ENOMEM: no memory or no mapping to be had.
+     * absent -> present, each page in one step: no thread ever sees less than its whole content. content: length bytes,
+     * outside the arena (pf->staging gives its pages back); NULL means zeros, and then pages that are present keep what
+     * they have. writable == false leaves the pages protected (needs caps.protects).
+     * Returns the bytes placed from the front, all but where something went wrong on the way; or when that was nothing
+     * a negative errno: -EEXIST: the first page was present (nothing lost). -ENOMEM: no memory or no mapping to be had.
      */
-    int (*place)(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
+    int64_t (*place)(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
 
     /** Present pages of the run: writes trap from its return on in every thread (with !caps.protects, reads too).
      *  Absent pages in the run are left alone. */

@@ -125,7 +125,7 @@ static bool crosses_mappings(long error, size_t length, size_t page)
 }
 
 /* Runs `step`, which handles `piece` bytes at `at` and sets `done`, until all is done. -EAGAIN means that the address
- * space was changing: again. */
+ * space was changing: again. Returns the bytes done from the front, or the error where that is none. */
 #define REPEAT(length, page, step)                                              \
     int result = 0;                                                             \
     size_t piece = (length), done;                                              \
@@ -137,17 +137,17 @@ static bool crosses_mappings(long error, size_t length, size_t page)
         if (crosses_mappings(result, piece, page))                              \
             piece = (page);                                                     \
         else if (result != -EAGAIN || ++tries > TRIES)                          \
-            return result;                                                      \
+            return at > 0 ? (int64_t) at : result;                              \
     }                                                                           \
-    return 0
+    return (int64_t) (length)
 
-static int place_content(int fd, uintptr_t start, size_t length, size_t page, const char *content, bool writable)
+static int64_t place_content(int fd, uintptr_t start, size_t length, size_t page, const char *content, bool writable)
 {
     REPEAT(length, page, copy_in(fd, start + at, content + at, piece, !writable, &done));
 }
 
 /* Content in staging goes back without any memory being needed. */
-static int place_staged(int fd, uintptr_t start, size_t length, size_t page, uintptr_t staged)
+static int64_t place_staged(int fd, uintptr_t start, size_t length, size_t page, uintptr_t staged)
 {
     REPEAT(length, page, move_pages(fd, start + at, staged + at, piece, 0, &done));
 }
@@ -162,12 +162,12 @@ static int copy_zeros(const struct state *state, uintptr_t start, size_t length,
     return 0;
 }
 
-static int place_zeros(const struct state *state, uintptr_t start, size_t length, size_t page)
+static int64_t place_zeros(const struct state *state, uintptr_t start, size_t length, size_t page)
 {
     REPEAT(length, page, copy_zeros(state, start + at, piece, page, &done));
 }
 
-static int uffd_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
+static int64_t uffd_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
 {
     const struct state *state = pf->state;
     if (!content)
@@ -185,19 +185,27 @@ static int write_protect_once(int fd, uintptr_t start, size_t length, bool on, s
     return (int) result;
 }
 
-static int write_protect(int fd, uintptr_t start, size_t length, size_t page, bool on)
+static int64_t write_protect(int fd, uintptr_t start, size_t length, size_t page, bool on)
 {
     REPEAT(length, page, write_protect_once(fd, start + at, piece, on, &done));
 }
 
+/* For requests of which a part is as bad as nothing. */
+static int all_or_error(int64_t done, size_t length)
+{
+    return done == (int64_t) length ? 0 : done < 0 ? (int) done : -EIO;
+}
+
 static int uffd_protect(struct platform *pf, uintptr_t start, size_t length)
 {
-    return write_protect(((struct state *) pf->state)->fd, start, length, pf->page, true);
+    const struct state *state = pf->state;
+    return all_or_error(write_protect(state->fd, start, length, pf->page, true), length);
 }
 
 static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
 {
-    return write_protect(((struct state *) pf->state)->fd, start, length, pf->page, false);
+    const struct state *state = pf->state;
+    return all_or_error(write_protect(state->fd, start, length, pf->page, false), length);
 }
 
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
@@ -249,7 +257,7 @@ static int move_piece(const struct platform *pf, int fd, uintptr_t from, uintptr
     return result;
 }
 
-static int move_pieces(const struct platform *pf, int fd, uintptr_t from, uintptr_t to, size_t length)
+static int64_t move_pieces(const struct platform *pf, int fd, uintptr_t from, uintptr_t to, size_t length)
 {
     REPEAT(length, pf->page, move_piece(pf, fd, from + at, to + at, piece, &done));
 }
@@ -260,7 +268,7 @@ static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t l
     /* Watched memory is never given to mremap(): the moved mapping may merge with its new neighbours, and all of what
      * was merged is then no longer watched. A neighbour's absent pages would read as zeros. */
     if (state->fd >= 0)
-        return move_pieces(pf, state->fd, from, to, length);
+        return all_or_error(move_pieces(pf, state->fd, from, to, length), length);
     if (vm_move(from, to, length) < 0)
         memcpy((void *) to, (const void *) from, length);
     return 0;
@@ -289,7 +297,7 @@ static int try_out(int fd, unsigned char *pages, size_t page, bool *takes, const
     if (result < 0 || pages[0] != 7)
         return result < 0 ? result : -EIO;
     *step = "write protection";
-    result = write_protect(fd, (uintptr_t) pages, page, page, false);
+    result = all_or_error(write_protect(fd, (uintptr_t) pages, page, page, false), page);
     if (result < 0)
         return result;
     pages[1] = 1;

@@ -121,15 +121,14 @@ static int mprotect_residency(struct platform *pf, uintptr_t start, size_t lengt
     return vm_residency(start, length, pf->page, vec);
 }
 
-static int mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable)
+static int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content,
+                              bool writable)
 {
     struct state *state = pf->state;
-    if (content) {
-        int result = vm_poke(state->behind, start, content, length);
-        if (result < 0)
-            return result;
-    }
-    return protect_as(pf, start, length, writable ? VM_READ_WRITE : VM_READ);
+    int result = content ? vm_poke(state->behind, start, content, length) : 0;
+    if (result == 0)
+        result = protect_as(pf, start, length, writable ? VM_READ_WRITE : VM_READ);
+    return result < 0 ? result : (int64_t) length;
 }
 
 static int mprotect_protect(struct platform *pf, uintptr_t start, size_t length)

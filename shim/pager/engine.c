@@ -151,7 +151,9 @@ int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *s
     engine->pool = pool;
     engine->spill = spill;
     size_t page = engine_page_size(engine);
-    engine->scratch = scratch_new(page, spill_scratch_size(page));
+    engine->ahead = page < AHEAD_BYTES ? AHEAD_BYTES / page : 1;
+    engine->records_size = engine->ahead * spill_scratch_size(page);
+    engine->scratch = scratch_new(engine->ahead * page, engine->records_size);
     if (!engine->scratch || evictor_new(engine) < 0) {
         engine->scratch = scratch_free(engine->scratch);
         return -ENOMEM;

@@ -23,6 +23,10 @@
 /* Eviction works through the arena a region at a time: the pages that one mask holds. */
 #define REGION_PAGES 64
 
+/* How much a fault in a sequential stream brings in at a time. */
+#define AHEAD_BYTES ((size_t) 64 << 10)
+#define AHEAD_PAGES (AHEAD_BYTES / 4096)
+
 struct region {
     uint32_t resident; /* pages in memory; any thread */
     uint32_t pins;     /* who forbids eviction here; any thread */
@@ -84,6 +88,8 @@ struct engine {
     struct tier *pool;  /* NULL: none */
     struct tier *spill; /* NULL: none */
     struct scratch *scratch;
+    size_t ahead;         /* pages that one fault may bring in from a tier */
+    size_t records_size;  /* bytes of scratch for reading that many records */
     struct evictor *evictor;
 
     struct lock evict_lock; /* one evictor at a time */

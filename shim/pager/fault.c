@@ -39,20 +39,37 @@ static void owned_becomes(struct engine *engine, size_t page, page_word next)
     page_finish(&engine->pages[page], next);
 }
 
-/* Places content into pages that the caller owns, waiting out shortages. */
-static int place(struct engine *engine, size_t page, size_t n, const void *content, bool writable)
+/* Places content into pages that the caller owns, waiting out shortages. Returns how many pages of the front have it;
+ * *error tells why not all. */
+static size_t place(struct engine *engine, size_t page, size_t n, const void *content, bool writable, int *error)
 {
-    int result = 0;
-    for (int tries = 0; tries < PLACE_TRIES; tries++) {
-        result = engine->pf->ops->place(engine->pf, engine_address_of(engine, page), n << engine->page_shift, content,
-                                        writable);
-        if (result != -ENOMEM && result != -EAGAIN)
+    size_t done = 0;
+    *error = 0;
+    for (int tries = 0; done < n && tries < PLACE_TRIES; tries++) {
+        const char *rest = content ? (const char *) content + (done << engine->page_shift) : NULL;
+        int64_t placed = engine->pf->ops->place(engine->pf, engine_address_of(engine, page + done),
+                                                (n - done) << engine->page_shift, rest, writable);
+        if (placed > 0) {
+            done += (size_t) placed >> engine->page_shift;
+            continue;
+        }
+        *error = (int) -placed;
+        if (placed != -ENOMEM && placed != -EAGAIN)
             break;
-        if (result == -ENOMEM)
+        if (placed == -ENOMEM)
             evict_urgently(engine);
         os_yield();
     }
-    return result;
+    return done;
+}
+
+/* What a fault comes to that got `done` of its pages in. Some of them suffice: the program asks again. */
+static enum fault_result placed_some(size_t done, int error)
+{
+    if (done > 0)
+        return FAULT_HEALED;
+    log_warn("a page cannot be given memory (error %u): the program gets SIGBUS", (uint64_t) error);
+    return FAULT_POISONED;
 }
 
 /* ---- first touch ---- */
@@ -88,18 +105,16 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
     while (end < high && take_fresh(engine, end))
         end++;
 
-    int result = place(engine, first, end - first, NULL, true);
-    page_word next = result == 0 ? PAGE_RESIDENT | PAGE_YOUNG : PAGE_FRESH;
+    int error;
+    size_t done = place(engine, first, end - first, NULL, true, &error);
     for (size_t i = first; i < end; i++) {
-        if (result == 0)
+        bool in = i < first + done;
+        if (in)
             engine_account(engine, i, 1);
-        owned_becomes(engine, i, next);
+        owned_becomes(engine, i, in ? PAGE_RESIDENT | PAGE_YOUNG : PAGE_FRESH);
     }
-    if (result == 0)
-        count(&engine->counters.zero_fills, end - first);
-    else
-        log_warn("a page cannot be given memory (error %u): the program gets SIGBUS", (uint64_t) -result);
-    return result == 0 ? FAULT_HEALED : FAULT_POISONED;
+    count(&engine->counters.zero_fills, done);
+    return placed_some(done, error);
 }
 
 static enum fault_result serve_fresh(struct engine *engine, size_t page)
@@ -112,18 +127,108 @@ static enum fault_result serve_fresh(struct engine *engine, size_t page)
 
 /* ---- back from a tier ---- */
 
-/* The stored content, in scratch: slot.page. */
-static int load(struct engine *engine, size_t page, page_word word, const struct scratch_slot *slot)
+/* The pages that one fault brings back: neighbours in the arena, all owned. */
+struct refill {
+    size_t first, count;           /* the run of pages; its words as they were: */
+    page_word words[AHEAD_PAGES];
+    size_t target;                 /* which of them was touched */
+    bool writable;
+};
+
+/* The i-th page's content, in scratch. */
+static unsigned char *content_of(const struct engine *engine, const struct scratch_slot *slot, size_t i)
 {
-    if (page_place(word) == PLACE_SAME) {
-        same_fill(slot->page, engine_page_size(engine), evict_same_word(engine, page_handle(word)));
-        return 0;
+    return slot->pages + (i << engine->page_shift);
+}
+
+static struct tier_item wanted_item(const struct refill *refill, size_t i)
+{
+    bool moved = refill->words[i] & PAGE_MOVED;
+    return (struct tier_item){.record.page = moved ? TIER_ANY_PAGE : refill->first + i,
+                              .handle = page_handle(refill->words[i])};
+}
+
+struct lists {
+    struct tier_item wanted[AHEAD_PAGES];
+    struct record records[AHEAD_PAGES];
+};
+_Static_assert(sizeof(struct lists) <= SCRATCH_LISTS, "the lists lie in scratch");
+
+/* Reads the records of pages [i, i + n), which are all in the same tier. Returns how many, or a negative errno. */
+static int read_records(struct engine *engine, const struct refill *refill, size_t i, size_t n,
+                        const struct scratch_slot *slot)
+{
+    struct tier *tier = page_place(refill->words[i]) == PLACE_POOL ? engine->pool : engine->spill;
+    struct lists *lists = slot->lists;
+    struct tier_item *wanted = lists->wanted;
+    for (size_t k = 0; k < n; k++)
+        wanted[k] = wanted_item(refill, i + k);
+    if (n > 1 && tier->ops->load_run)
+        return tier->ops->load_run(tier, wanted, n, slot->records, engine->records_size, lists->records);
+    int result = tier->ops->load(tier, wanted[0].record.page, wanted[0].handle, slot->records, lists->records);
+    return result < 0 ? result : 1;
+}
+
+/* Brings the content of page i, and of as many after it as come along, into scratch. Returns how many (at least one) or
+ * the negative errno for which page i is not to be had. */
+static int load(struct engine *engine, const struct refill *refill, size_t i, const struct scratch_slot *slot)
+{
+    size_t size = engine_page_size(engine);
+    enum page_place place = page_place(refill->words[i]);
+    if (place == PLACE_SAME) {
+        same_fill(content_of(engine, slot, i), size, evict_same_word(engine, page_handle(refill->words[i])));
+        return 1;
     }
-    struct tier *tier = page_place(word) == PLACE_POOL ? engine->pool : engine->spill;
-    struct record record;
-    uint64_t number = word & PAGE_MOVED ? TIER_ANY_PAGE : page;
-    int result = tier->ops->load(tier, number, page_handle(word), slot->record, &record);
-    return result < 0 ? result : codec_decode(&record, slot->page, engine_page_size(engine), NULL);
+    size_t n = 1;
+    while (i + n < refill->count && page_place(refill->words[i + n]) == place)
+        n++;
+    const struct record *records = ((struct lists *) slot->lists)->records;
+    int got = read_records(engine, refill, i, n, slot), decoded = 0, error = 0;
+    while (decoded < got && (error = codec_decode(&records[decoded], content_of(engine, slot, i + (size_t) decoded), size,
+                                                  NULL)) == 0)
+        decoded++;
+    return decoded ? decoded : got < 0 ? got : error;
+}
+
+/* Gives page i back as it was. */
+static void return_page(struct engine *engine, const struct refill *refill, size_t i)
+{
+    owned_becomes(engine, refill->first + i, refill->words[i]);
+}
+
+/* Cuts the run to pages [low, high) around the target; the others stay stored. */
+static void narrow(struct engine *engine, struct refill *refill, struct scratch_slot *slot, size_t low, size_t high)
+{
+    for (size_t i = 0; i < refill->count; i++)
+        if (i < low || i >= high)
+            return_page(engine, refill, i);
+    memmove(refill->words, refill->words + low, (high - low) * sizeof *refill->words);
+    slot->pages += low << engine->page_shift;
+    refill->first += low;
+    refill->target -= low;
+    refill->count = high - low;
+}
+
+/* Content for the whole run. What cannot be had of the target's neighbours is left where it is. Returns 0, or the
+ * negative errno for which the target is lost. */
+static int load_all(struct engine *engine, struct refill *refill, struct scratch_slot *slot)
+{
+    size_t low = 0, i = 0;
+    while (i < refill->count) {
+        int got = load(engine, refill, i, slot);
+        if (got > 0) {
+            i += (size_t) got;
+        } else if (i == refill->target) {
+            narrow(engine, refill, slot, i, i + 1);
+            return got;
+        } else if (i < refill->target) {
+            low = ++i; /* a hole before the target: begin behind it */
+        } else {
+            break;
+        }
+    }
+    narrow(engine, refill, slot, low, i);
+    return 0;
 }
 
 static enum fault_result poison(struct engine *engine, size_t page, page_word word, int error)
@@ -146,40 +251,94 @@ static page_word hotter(page_word word)
 /* The word of a page that came back, with its copy kept or released. */
 static page_word word_of_refill(page_word word, bool writable)
 {
-    page_word next = page_in_state(hotter(word), PAGE_RESIDENT) | PAGE_YOUNG;
+    page_word next = page_in_state(word, PAGE_RESIDENT) | PAGE_YOUNG;
     return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : next | PAGE_PROTECTED;
 }
 
-/* Whether the copy that was read may stay, the page protected until its first write. */
-static bool keeps_copy(const struct engine *engine, bool write)
+static void arrived(struct engine *engine, const struct refill *refill, size_t i)
 {
-    return !write && engine->pf->caps.protects;
+    page_word word = refill->words[i];
+    if (refill->writable)
+        engine_release_copy(engine, word);
+    engine_account(engine, refill->first + i, 1);
+    word = word_of_refill(i == refill->target ? hotter(word) : word, refill->writable);
+    owned_becomes(engine, refill->first + i, word);
+}
+
+/* All pages of the run are owned: fills them. */
+static enum fault_result refill_run(struct engine *engine, struct refill *refill)
+{
+    struct scratch_slot taken = scratch_take(engine->scratch), slot = taken;
+    int error = 0, lost = load_all(engine, refill, &slot);
+    size_t done = 0;
+    if (!lost)
+        done = place(engine, refill->first, refill->count, slot.pages, refill->writable, &error);
+    scratch_give(engine->scratch, taken);
+    if (lost)
+        return poison(engine, refill->first, refill->words[0], lost);
+    for (size_t i = 0; i < refill->count; i++) {
+        if (i < done)
+            arrived(engine, refill, i);
+        else
+            return_page(engine, refill, i);
+    }
+    count(&engine->counters.refills, done);
+    return placed_some(done, error);
+}
+
+static bool fresh_arrival(struct engine *engine, size_t page)
+{
+    const page_word came = PAGE_RESIDENT | PAGE_YOUNG;
+    return (page_load(&engine->pages[page]) & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
+}
+
+/* Two pages on one side that have just come in: a stream. Returns its direction, 0 for none. */
+static int stream_direction(struct engine *engine, size_t page)
+{
+    if (page >= 2 && fresh_arrival(engine, page - 1) && fresh_arrival(engine, page - 2))
+        return 1;
+    if (page + 2 < engine->page_count && fresh_arrival(engine, page + 1) && fresh_arrival(engine, page + 2))
+        return -1;
+    return 0;
+}
+
+static bool take_stored(struct engine *engine, size_t page, page_word *word)
+{
+    *word = page_load(&engine->pages[page]) & ~PAGE_WAITERS;
+    return page_state(*word) == PAGE_STORED && page_swap(&engine->pages[page], word, page_in_state(*word, PAGE_FILLING));
+}
+
+/* Owns the stored pages that follow in the stream's direction, never across the end of a region. */
+static void extend_run(struct engine *engine, struct refill *refill, int direction)
+{
+    size_t page = refill->first;
+    page_word word;
+    while (direction && refill->count < engine->ahead) {
+        page += (size_t) direction;
+        if (page / REGION_PAGES != refill->first / REGION_PAGES || !take_stored(engine, page, &word))
+            return;
+        if (direction < 0) {
+            memmove(refill->words + 1, refill->words, refill->count * sizeof word);
+            refill->words[0] = word;
+            refill->first = page;
+            refill->target++;
+        } else {
+            refill->words[refill->count] = word;
+        }
+        refill->count++;
+    }
 }
 
 static enum fault_result serve_stored(struct engine *engine, size_t page, page_word word, bool write)
 {
+    int direction = stream_direction(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
-    struct scratch_slot slot = scratch_take(engine->scratch);
-    bool writable = !keeps_copy(engine, write);
-    int result = load(engine, page, word, &slot);
-    bool lost = result < 0;
-    if (!lost)
-        result = place(engine, page, 1, slot.page, writable);
-    scratch_give(engine->scratch, slot);
-    if (lost)
-        return poison(engine, page, word, result);
-    if (result < 0) {
-        owned_becomes(engine, page, word & ~PAGE_WAITERS);
-        log_warn("a page cannot be given memory (error %u): the program gets SIGBUS", (uint64_t) -result);
-        return FAULT_POISONED;
-    }
-    if (writable)
-        engine_release_copy(engine, word);
-    engine_account(engine, page, 1);
-    owned_becomes(engine, page, word_of_refill(word, writable));
-    count(&engine->counters.refills, 1);
-    return FAULT_HEALED;
+    /* A copy that was only read stays, the page protected until its first write. */
+    struct refill refill = {
+        .first = page, .count = 1, .words = {word}, .writable = write || !engine->pf->caps.protects};
+    extend_run(engine, &refill, direction);
+    return refill_run(engine, &refill);
 }
 
 /* ---- pages that are there ---- */
@@ -200,7 +359,8 @@ static enum fault_result serve_resident(struct engine *engine, size_t page, page
     uintptr_t address = engine_address_of(engine, page);
     page_word next = page_in_state(word, PAGE_RESIDENT);
     if (!trap->present && !is_present(engine, page)) {
-        place(engine, page, 1, NULL, true);
+        int error;
+        place(engine, page, 1, NULL, true, &error);
         next = PAGE_RESIDENT | PAGE_YOUNG;
     } else if (trap->write || !engine->pf->caps.protects) {
         engine->pf->ops->unprotect(engine->pf, address, engine_page_size(engine));

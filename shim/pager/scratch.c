@@ -8,25 +8,27 @@
 
 struct scratch {
     uint32_t taken; /* a bit a slot; futex */
-    size_t page_size, record_size, size;
+    size_t pages_size, records_size, size;
     unsigned char *slots;
+    unsigned char lists[SCRATCH_SLOTS][SCRATCH_LISTS] __attribute__((aligned(16)));
 };
 
 static size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
-struct scratch *scratch_new(size_t page_size, size_t record_size)
+struct scratch *scratch_new(size_t pages_size, size_t records_size)
 {
     size_t align = os_page_size();
-    page_size = round_up(page_size, align);
-    record_size = round_up(record_size, align);
-    size_t size = align + SCRATCH_SLOTS * (page_size + record_size);
+    pages_size = round_up(pages_size, align);
+    records_size = round_up(records_size, align);
+    size_t head = round_up(sizeof(struct scratch), align);
+    size_t size = head + SCRATCH_SLOTS * (pages_size + records_size);
     struct scratch *scratch = os_map(size);
     if (!scratch)
         return NULL;
-    scratch->page_size = page_size;
-    scratch->record_size = record_size;
+    scratch->pages_size = pages_size;
+    scratch->records_size = records_size;
     scratch->size = size;
-    scratch->slots = (unsigned char *) scratch + align;
+    scratch->slots = (unsigned char *) scratch + head;
     return scratch;
 }
 
@@ -48,8 +50,8 @@ struct scratch_slot scratch_take(struct scratch *scratch)
         unsigned index = (unsigned) __builtin_ctz(~taken);
         if (__atomic_compare_exchange_n(&scratch->taken, &taken, taken | UINT32_C(1) << index, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
-            unsigned char *slot = scratch->slots + index * (scratch->page_size + scratch->record_size);
-            return (struct scratch_slot){.page = slot, .record = slot + scratch->page_size, .index = index};
+            unsigned char *slot = scratch->slots + index * (scratch->pages_size + scratch->records_size);
+            return (struct scratch_slot){.pages = slot, .records = slot + scratch->pages_size, .lists = scratch->lists[index], .index = index};
         }
     }
 }

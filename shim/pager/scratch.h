@@ -12,13 +12,17 @@ struct scratch;
 
 /* What one fault works in. */
 struct scratch_slot {
-    void *page;   /* one page's content */
-    void *record; /* what a tier reads into, aligned to 4096 */
+    unsigned char *pages; /* the content of the pages that come in together */
+    void *records;        /* what a tier reads into, aligned to 4096 */
+    void *lists;          /* SCRATCH_LISTS bytes for arrays that are too large for a stack */
     unsigned index;
 };
 
-/** Room for SCRATCH_SLOTS faults at a time. NULL when memory is refused. */
-struct scratch *scratch_new(size_t page_size, size_t record_size);
+#define SCRATCH_LISTS 2048
+
+/** Room for SCRATCH_SLOTS faults at a time, each with `pages_size` and `records_size` bytes. NULL when memory is
+ *  refused. */
+struct scratch *scratch_new(size_t pages_size, size_t records_size);
 struct scratch *scratch_free(struct scratch *scratch);
 
 /** Takes a slot; waits while all are taken. Any thread, async-signal-safe. */

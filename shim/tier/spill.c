@@ -279,23 +279,61 @@ size_t spill_scratch_size(size_t page_size)
     return (size_t)block_ceil(slot_size((uint32_t)page_size)) + SPILL_BLOCK;
 }
 
+/* How many of the wanted records, from the front, one read of at most `room` bytes from `start` on covers. */
+static size_t within_reach(const struct spill *spill, const struct tier_item *wanted, size_t n, uint64_t start,
+                           size_t room)
+{
+    size_t reached = 1;
+    uint64_t end = slot_position(wanted[0].handle) + slot_length(wanted[0].handle);
+    for (; reached < n && is_ours(spill, wanted[reached].handle); reached++) {
+        uint64_t position = slot_position(wanted[reached].handle);
+        uint64_t next = position + slot_length(wanted[reached].handle);
+        if (position < end || position - end > SPILL_BLOCK || block_ceil(next) - start > room)
+            break;
+        end = next;
+    }
+    return reached;
+}
+
+/* Opens what was asked for out of `scratch`, which holds the file from `start` on. */
+static int open_wanted(struct spill *spill, const struct tier_item *wanted, uint64_t start, void *scratch,
+                       struct record *out)
+{
+    uint64_t position = slot_position(wanted->handle);
+    if (open_slot(spill, (uint32_t)(position / spill->segment_size), (uint32_t)(position % spill->segment_size),
+                  (char *)scratch + (position - start), slot_length(wanted->handle), out) != 0 ||
+        (wanted->record.page != TIER_ANY_PAGE && out->page != wanted->record.page))
+        return failed(spill, -EBADMSG);
+    count(&spill->loads, 1);
+    return 0;
+}
+
+static int spill_load_run(struct tier *tier, const struct tier_item *wanted, size_t n, void *scratch, size_t size,
+                          struct record *out)
+{
+    struct spill *spill = spill_of(tier);
+    if (!is_ours(spill, wanted[0].handle))
+        return failed(spill, -EBADMSG);
+    uint64_t start = block_floor(slot_position(wanted[0].handle));
+    n = within_reach(spill, wanted, n, start, size);
+    const struct tier_item *last = &wanted[n - 1];
+    size_t bytes = (size_t)(block_ceil(slot_position(last->handle) + slot_length(last->handle)) - start);
+    if (spill_file_read(&spill->file, scratch, bytes, start) != 0)
+        return failed(spill, -EIO);
+    count(&spill->bytes_read, bytes);
+    size_t opened = 0;
+    int error = 0;
+    while (opened < n && (error = open_wanted(spill, &wanted[opened], start, scratch, &out[opened])) == 0)
+        opened++;
+    return opened ? (int)opened : error;
+}
+
 static int spill_load(struct tier *tier, uint64_t page, tier_handle handle, void *scratch, struct record *out)
 {
     struct spill *spill = spill_of(tier);
-    if (!is_ours(spill, handle))
-        return failed(spill, -EBADMSG);
-    uint64_t position = slot_position(handle), start = block_floor(position);
-    uint32_t size = slot_length(handle);
-    size_t bytes = (size_t)(block_ceil(position + size) - start);
-    if (spill_file_read(&spill->file, scratch, bytes, start) != 0)
-        return failed(spill, -EIO);
-    if (open_slot(spill, (uint32_t)(position / spill->segment_size), (uint32_t)(position % spill->segment_size),
-                  (char *)scratch + (position - start), size, out) != 0 ||
-        (page != TIER_ANY_PAGE && out->page != page))
-        return failed(spill, -EBADMSG);
-    count(&spill->loads, 1);
-    count(&spill->bytes_read, bytes);
-    return 0;
+    struct tier_item wanted = {.record.page = page, .handle = handle};
+    int loaded = spill_load_run(tier, &wanted, 1, scratch, spill_scratch_size(spill->page_size), out);
+    return loaded < 0 ? loaded : 0;
 }
 
 static void spill_release(struct tier *tier, tier_handle handle)
@@ -464,6 +502,7 @@ static const struct tier_ops spill_ops = {
     .name = "spill",
     .store = spill_store,
     .load = spill_load,
+    .load_run = spill_load_run,
     .release = spill_release,
     .pick = spill_pick,
     .pick_done = spill_pick_done,

@@ -32,7 +32,7 @@ struct record {
     uint8_t codec;     /* enum codec_id; opaque to the tier */
 };
 
-/* A record offered by pick(). */
+/* A record offered by pick(), or asked for: then only record.page counts. */
 struct tier_item {
     struct record record;
     tier_handle handle;
@@ -70,6 +70,14 @@ struct tier_ops {
      * device failed; -EBADMSG when the record is not what was stored.
      */
     int (*load)(struct tier *tier, uint64_t page, tier_handle handle, void *scratch, struct record *out);
+
+    /**
+     * Loads records that lie near each other with one access. wanted[0] always counts; of the others as many from the
+     * front as follow it closely and fit into scratch[0..size). out[i] receives wanted[i]'s, all in `scratch`.
+     * Returns how many were loaded (1..n), or as load() when the first was not. May be NULL: nothing is gained by it.
+     */
+    int (*load_run)(struct tier *tier, const struct tier_item *wanted, size_t n, void *scratch, size_t size,
+                    struct record *out);
 
     /** The record is no longer needed; its handle is dead. */
     void (*release)(struct tier *tier, tier_handle handle);
