@@ -92,9 +92,13 @@ bool vm_discard_batches(void)
     return known > 0;
 }
 
+/* Locked memory is not discarded: what is freed or paged out is no longer locked. */
 static int discard_one(const struct extent *extent)
 {
-    return (int) SYS3(SYS_madvise, extent->start, extent->length, MADV_DONTNEED);
+    long result = SYS3(SYS_madvise, extent->start, extent->length, MADV_DONTNEED);
+    if (result == -EINVAL && SYS2(SYS_munlock, extent->start, extent->length) == 0)
+        result = SYS3(SYS_madvise, extent->start, extent->length, MADV_DONTNEED);
+    return (int) result;
 }
 
 int vm_discard(const struct extent *extents, size_t n)

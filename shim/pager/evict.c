@@ -497,28 +497,57 @@ static void append_extent(struct engine *engine, size_t *n, size_t page)
         extents[(*n)++] = (struct extent){start, engine_page_size(engine)};
 }
 
-static size_t release(struct engine *engine)
+/* Settles what leaves and frees its memory. Returns 0, or a negative errno when not all of it could be. */
+static int free_memory(struct engine *engine)
 {
     struct evictor *evictor = engine->evictor;
-    size_t extents = 0, left = 0;
+    size_t extents = 0;
     bool staged = false;
     for (size_t i = 0; i < evictor->count; i++) {
         struct victim *victim = &evictor->victims[i];
         staged |= victim->how == TAKEN;
-        if (!settle(engine, victim)) {
+        if (!settle(engine, victim))
             victim->how = GONE;
-            continue;
-        }
-        if (victim->how != TAKEN)
+        else if (victim->how != TAKEN)
             append_extent(engine, &extents, victim->page);
     }
-    engine->pf->ops->drop(engine->pf, evictor->extents, extents);
+    int result = extents ? engine->pf->ops->drop(engine->pf, evictor->extents, extents) : 0;
     if (staged)
         engine->pf->ops->staging_clear(engine->pf, evictor->count << engine->page_shift);
+    return result;
+}
+
+/* Some memory could not be freed. Whether this page's was decides: a page must never be both there and stored. */
+static bool is_still_there(struct engine *engine, const struct victim *victim)
+{
+    unsigned char present = 1;
+    if (victim->how == TAKEN)
+        return false;
+    engine->pf->ops->residency(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine), &present);
+    return present;
+}
+
+/* The page stays after all, without the copy. It is LEAVING. */
+static void keep(struct engine *engine, struct victim *victim)
+{
+    engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
+    discard_copy(engine, victim);
+    page_finish(&engine->pages[victim->page], PAGE_RESIDENT | PAGE_HEAT_MASK);
+}
+
+static size_t release(struct engine *engine)
+{
+    struct evictor *evictor = engine->evictor;
+    bool failed = free_memory(engine) < 0;
+    size_t left = 0;
     for (size_t i = 0; i < evictor->count; i++) {
         struct victim *victim = &evictor->victims[i];
         if (victim->how == GONE)
             continue;
+        if (failed && is_still_there(engine, victim)) {
+            keep(engine, victim);
+            continue;
+        }
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page],
                     PAGE_STORED | victim->stored | (victim->how == CLEAN ? victim->was & PAGE_MOVED : 0));

@@ -286,20 +286,31 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
     return placed_some(done, error);
 }
 
-static bool fresh_arrival(struct engine *engine, size_t page)
+/* What a fault's neighbours tell: whether it belongs to a stream, and what the stream does. */
+struct stream {
+    int direction; /* 1 up, -1 down, 0 none */
+    bool writes;   /* the pages before were written to as well: protecting the next ones would only cost more faults */
+};
+
+static bool fresh_arrival(page_word word)
 {
     const page_word came = PAGE_RESIDENT | PAGE_YOUNG;
-    return (page_load(&engine->pages[page]) & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
+    return (word & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
 }
 
-/* Two pages on one side that have just come in: a stream. Returns its direction, 0 for none. */
-static int stream_direction(struct engine *engine, size_t page)
+/* Two pages on one side that have just come in make a stream. */
+static struct stream detect_stream(struct engine *engine, size_t page)
 {
-    if (page >= 2 && fresh_arrival(engine, page - 1) && fresh_arrival(engine, page - 2))
-        return 1;
-    if (page + 2 < engine->page_count && fresh_arrival(engine, page + 1) && fresh_arrival(engine, page + 2))
-        return -1;
-    return 0;
+    const page_word *words = engine->pages;
+    for (int direction = 1; direction >= -1; direction -= 2) {
+        size_t near = page - (size_t) direction, far = near - (size_t) direction;
+        if (near >= engine->page_count || far >= engine->page_count)
+            continue;
+        page_word last = page_load(&words[near]);
+        if (fresh_arrival(last) && fresh_arrival(page_load(&words[far])))
+            return (struct stream){direction, !(last & PAGE_PROTECTED)};
+    }
+    return (struct stream){0};
 }
 
 static bool take_stored(struct engine *engine, size_t page, page_word *word)
@@ -331,13 +342,13 @@ static void extend_run(struct engine *engine, struct refill *refill, int directi
 
 static enum fault_result serve_stored(struct engine *engine, size_t page, page_word word, bool write)
 {
-    int direction = stream_direction(engine, page);
+    struct stream stream = detect_stream(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
     /* A copy that was only read stays, the page protected until its first write. */
-    struct refill refill = {
-        .first = page, .count = 1, .words = {word}, .writable = write || !engine->pf->caps.protects};
-    extend_run(engine, &refill, direction);
+    struct refill refill = {.first = page, .count = 1, .words = {word}};
+    refill.writable = write || stream.writes || !engine->pf->caps.protects;
+    extend_run(engine, &refill, stream.direction);
     return refill_run(engine, &refill);
 }
 
