@@ -125,8 +125,9 @@ struct platform_ops {
      */
     int (*move)(struct platform *pf, uintptr_t from, uintptr_t to, size_t length);
 
-    /** Reads the trapped access out of a SIGSEGV or SIGBUS; never filters. */
-    void (*decode)(const siginfo_t *info, const void *context, struct trap *out);
+    /** Reads the trapped access out of a SIGSEGV or SIGBUS. Returns whether the backend's traps arrive as that signal: if
+     *  not, it is about a protection that the program has set itself, or not about memory at all. */
+    bool (*decode)(const siginfo_t *info, const void *context, struct trap *out);
 
     /** How many bytes the engine should make present or absent together, aligned: a power of two, at least pf->page.
      *  Grows where scattered changes would cost too many mappings. */

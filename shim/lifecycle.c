@@ -80,18 +80,25 @@ static volatile struct {
     bool trapped;
 } self_test;
 
+static bool serve_self_test(const siginfo_t *info)
+{
+    if (!self_test.address || (uintptr_t) info->si_addr != self_test.address)
+        return false;
+    self_test.trapped = true;
+    uintptr_t page = self_test.address & ~(uintptr_t) (os_page_size() - 1);
+    return vm_protect(page, os_page_size(), VM_READ_WRITE) == 0;
+}
+
 static enum signal_verdict serve(int number, const siginfo_t *info, void *context)
 {
     struct trap trap;
     (void) number;
-    vp.platform.ops->decode(info, context, &trap);
-    if (trap.address - vp.platform.base >= vp.platform.size)
+    if ((uintptr_t) info->si_addr - vp.platform.base >= vp.platform.size)
         return SIGNAL_PROGRAMS;
-    if (self_test.address && trap.address == self_test.address) {
-        self_test.trapped = true;
-        uintptr_t page = trap.address & ~(uintptr_t) (os_page_size() - 1);
-        return vm_protect(page, os_page_size(), VM_READ_WRITE) == 0 ? SIGNAL_SERVED : SIGNAL_PROGRAMS;
-    }
+    if (serve_self_test(info))
+        return SIGNAL_SERVED;
+    if (!vp.platform.ops->decode(info, context, &trap))
+        return SIGNAL_PROGRAMS;
     switch (fault_serve(&vp.engine, &trap)) {
     case FAULT_HEALED:
         return SIGNAL_SERVED;

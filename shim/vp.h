@@ -55,10 +55,10 @@ struct vp_stats {
     uint64_t zero_fills;          /* pages that got their first memory from a trap */
     uint64_t evictions;           /* pages taken out of memory */
     uint64_t rescues;             /* pages that a write kept from eviction in the last moment */
-    uint64_t compressed_pages;    /* in the compressed tier now */
-    uint64_t compressed_bytes;    /* memory that they take */
-    uint64_t spilled_pages;       /* in the spill file now */
-    uint64_t spilled_bytes;       /* file space that they take */
+    uint64_t compressed_pages;    /* the most in the compressed tier at a time */
+    uint64_t compressed_bytes;    /* the most memory that it took */
+    uint64_t spilled_pages;       /* the most in the spill file at a time */
+    uint64_t spilled_bytes;       /* the most file space that it took */
     uint64_t spill_reads;         /* pages read back from the spill file */
     uint64_t spill_writes;        /* pages written to it */
     uint64_t poisoned_pages;      /* pages whose content was lost to a disk error */

@@ -404,6 +404,13 @@ static int uffd_residency(struct platform *pf, uintptr_t start, size_t length, u
     return vm_residency(start, length, pf->page, vec);
 }
 
+/* Closed pages and the program's own protections raise SIGSEGV. */
+static bool uffd_decode(const siginfo_t *info, const void *context, struct trap *out)
+{
+    vm_decode(info, context, out);
+    return info->si_signo == SIGBUS;
+}
+
 static size_t uffd_granule(struct platform *pf) { return pf->page; }
 
 /* ---- arming ---- */
@@ -484,7 +491,7 @@ const struct platform_ops platform_uffd_signal = {
     .take = uffd_take,
     .staging_clear = uffd_staging_clear,
     .move = uffd_move,
-    .decode = vm_decode,
+    .decode = uffd_decode,
     .granule = uffd_granule,
     .fork = fork_signal,
 };
@@ -577,7 +584,7 @@ const struct platform_ops platform_uffd_thread = {
     .take = uffd_take,
     .staging_clear = uffd_staging_clear,
     .move = uffd_move,
-    .decode = vm_decode,
+    .decode = uffd_decode,
     .granule = uffd_granule,
     .fork = fork_thread,
 };

@@ -185,6 +185,12 @@ static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size
     return result;
 }
 
+static bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out)
+{
+    vm_decode(info, context, out);
+    return true; /* which of the two signals it is depends on the system */
+}
+
 static size_t mprotect_granule(struct platform *pf)
 {
     const struct state *state = pf->state;
@@ -226,7 +232,7 @@ const struct platform_ops platform_mprotect = {
     .peek = mprotect_peek,
     .drop = mprotect_drop,
     .move = mprotect_move,
-    .decode = vm_decode,
+    .decode = mprotect_decode,
     .granule = mprotect_granule,
     .fork = mprotect_fork,
 };

@@ -110,7 +110,7 @@ void arena_attach(struct arena *arena, const struct extent *extent)
 void arena_return(struct arena *arena, const struct extent *extent, bool reusable)
 {
     /* Giving memory back takes long: not under the lock. */
-    bool keep = reusable && extent->length <= KEEP_ONE && extent->length <= arena->keep_max;
+    bool keep = reusable && extent->length <= KEEP_ONE && __atomic_load_n(&arena->keep_max, __ATOMIC_RELAXED) > 0;
     if (!keep)
         arena->pf->ops->close(arena->pf, extent->start, extent->length);
     lock_acquire(&arena->lock);
@@ -183,6 +183,12 @@ void arena_each(struct arena *arena, void (*visit)(void *context, const struct e
             visit(context, &live);
         }
     }
+}
+
+void arena_keep_nothing(struct arena *arena)
+{
+    arena->keep_max = 0;
+    trim_kept(arena, 0);
 }
 
 uint64_t arena_live_bytes(struct arena *arena)

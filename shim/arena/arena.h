@@ -66,6 +66,9 @@ bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out);
 /** Calls visit for every live range, in address order. The caller holds arena->lock. */
 void arena_each(struct arena *arena, void (*visit)(void *context, const struct extent *live), void *context);
 
+/** Keeps nothing of what is freed any more, and gives back what was kept. The caller holds arena->lock. */
+void arena_keep_nothing(struct arena *arena);
+
 uint64_t arena_live_bytes(struct arena *arena);
 
 #endif

@@ -132,6 +132,7 @@ int engine_arm(struct engine *engine)
     struct extent_list list = {.extents = os_map(bytes)};
     int result = list.extents ? 0 : -ENOMEM;
     if (result == 0) {
+        arena_keep_nothing(arena); /* what is kept is in memory unseen */
         arena_each(arena, collect, &list);
         result = engine->pf->ops->arm(engine->pf, list.extents, list.n);
         os_unmap(list.extents, bytes);
@@ -140,7 +141,6 @@ int engine_arm(struct engine *engine)
         /* Registered first, looked through second: a page that comes in between traps and is counted there. */
         __atomic_store_n(&engine->trapping, true, __ATOMIC_SEQ_CST);
         arena_each(arena, scan, engine);
-        arena->keep_max = 0;
     }
     lock_release(&arena->lock);
     return result;

@@ -68,6 +68,12 @@ struct pager {
     unsigned ratio;       /* compressed size in 1/1024 of the page, smoothed; holder of the evict lock */
 };
 
+/* The most that a tier has held. */
+struct tier_peak {
+    uint64_t records;
+    uint64_t held_bytes;
+};
+
 struct evictor; /* evict.c */
 struct scratch; /* scratch.c */
 
@@ -108,6 +114,9 @@ struct engine {
 
     struct counters counters;
     struct histogram fault_ns;
+
+    /* Holder of the evict lock writes; read for statistics only. */
+    struct tier_peak pool_peak, spill_peak;
 };
 
 /** Prepares the tables for the arena's address space. Returns 0 or -ENOMEM. */

@@ -71,6 +71,16 @@ static uint64_t pool_held(const struct engine *engine)
     return stats.held_bytes;
 }
 
+static void note_peak(const struct tier *tier, struct tier_peak *peak)
+{
+    struct tier_stats stats;
+    if (!tier)
+        return;
+    tier->ops->stats(tier, &stats);
+    peak->records = stats.records > peak->records ? stats.records : peak->records;
+    peak->held_bytes = stats.held_bytes > peak->held_bytes ? stats.held_bytes : peak->held_bytes;
+}
+
 /* Shares the budget out. Holder of the evict lock. */
 static void apportion(struct engine *engine)
 {
@@ -94,6 +104,8 @@ size_t pager_step(struct engine *engine)
 {
     lock_acquire(&engine->evict_lock);
     apportion(engine);
+    note_peak(engine->pool, &engine->pool_peak);
+    note_peak(engine->spill, &engine->spill_peak);
     uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
     size_t left = resident > engine->pager.high ? evict_pages(engine, resident - engine->pager.low) : 0;
     lock_release(&engine->evict_lock);

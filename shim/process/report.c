@@ -20,15 +20,12 @@ static void collect_tiers(struct vp_stats *out)
     struct tier_stats stats;
     if (!__atomic_load_n(&engine->paging, __ATOMIC_ACQUIRE))
         return;
-    if (engine->pool) {
-        engine->pool->ops->stats(engine->pool, &stats);
-        out->compressed_pages = stats.records;
-        out->compressed_bytes = stats.held_bytes;
-    }
+    out->compressed_pages = get(&engine->pool_peak.records);
+    out->compressed_bytes = get(&engine->pool_peak.held_bytes);
+    out->spilled_pages = get(&engine->spill_peak.records);
+    out->spilled_bytes = get(&engine->spill_peak.held_bytes);
     if (engine->spill) {
         engine->spill->ops->stats(engine->spill, &stats);
-        out->spilled_pages = stats.records;
-        out->spilled_bytes = stats.held_bytes;
         out->spill_reads = stats.loads;
         out->spill_writes = stats.stores;
     }
@@ -172,8 +169,8 @@ static void write_summary(const struct vp_stats *stats)
     text_addf(&text, "  paging      %s by %s; %u faults (p50 %u ns, p99 %u ns), %u evictions, %u rescues\n",
               stats->armed ? "armed" : "not needed", vp.platform.ops ? vp.platform.ops->name : "nothing", stats->faults,
               stats->fault_ns_p50, stats->fault_ns_p99, stats->evictions, stats->rescues);
-    text_addf(&text, "  compressed  %u pages in %z\n", stats->compressed_pages, stats->compressed_bytes);
-    text_addf(&text, "  spilled     %u pages in %z; %u written, %u read back\n", stats->spilled_pages,
+    text_addf(&text, "  compressed  at most %u pages in %z\n", stats->compressed_pages, stats->compressed_bytes);
+    text_addf(&text, "  spilled     at most %u pages in %z; %u written, %u read back\n", stats->spilled_pages,
               stats->spilled_bytes, stats->spill_writes, stats->spill_reads);
     if (stats->poisoned_pages)
         text_addf(&text, "  LOST        %u pages could not be read back\n", stats->poisoned_pages);
