@@ -75,12 +75,32 @@ ssize_t os_read(int fd, void *buffer, size_t size);
 ssize_t os_write(int fd, const void *buffer, size_t size);
 int os_close(int fd);
 
+/** As os_write(); a pipe that nobody reads is -EPIPE, and no signal. */
+ssize_t os_write_no_sigpipe(int fd, const void *buffer, size_t size);
+
 /** Opens with O_CLOEXEC added; returns a descriptor or a negative errno. */
 int os_open(const char *path, int flags, int mode);
 
 /** Moves a descriptor of the shim's own to a high number, close-on-exec, out of the way of programs that count on low
  *  ones. Returns the new descriptor (the old one is closed), or the old one where there is no room. */
 int os_fd_raise(int fd);
+
+/** Whether os_fd_raise() has made `fd` one of ours and os_close() has not closed it since. */
+bool os_fd_is_own(int fd);
+
+/** The lowest of our own descriptors that is at least `from`, or -1. */
+int os_fd_next_own(unsigned from);
+
+/* A file of /proc/self that is read again and again: opened once, out of the program's way. */
+struct os_proc_file {
+    const char *path;
+    int fd;           /* valid while `process` is this process */
+    uint32_t process; /* 0: not open */
+};
+
+/** Reads `size` bytes at `offset`; a forked child opens its own. Returns the bytes read or a negative errno. One thread at
+ *  a time for each file. */
+ssize_t os_proc_read(struct os_proc_file *file, void *buffer, size_t size, uint64_t offset);
 
 /** Reads a small file (a /proc or /sys entry) whole into `buffer` and ends it with NUL.
  *  Returns the length, or a negative errno. */

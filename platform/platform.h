@@ -79,9 +79,13 @@ struct platform_ops {
 
     /**
      * From its return on every first touch of an absent page of an open range traps. Pages that were present keep
-     * their content; those of `live` may trap once more each until unprotect() is called on them.
+     * their content; those of `live` may trap once more each until unprotect() is called on them. On failure nothing has
+     * changed.
      */
     int (*arm)(struct platform *pf, const struct extent *live, size_t n);
+
+    /** Before arm(): gives every page of the open range memory, as if the program had written to it. */
+    int (*populate)(struct platform *pf, uintptr_t start, size_t length);
 
     /** Which pages of an open range have content in memory, in swap too: vec[i] = 1 or 0. */
     int (*residency)(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec);

@@ -26,6 +26,15 @@ bool vm_discard_batches(void);
 /** vec[i] = 1 when any byte of the i-th `unit` of the range has content in memory or swap. */
 int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec);
 
+/** Gives every page of the range memory. Not always possible. */
+int vm_populate(uintptr_t start, size_t length);
+
+/** Keeps the kernel from merging equal pages of the range (KSM): a merged page would lose its write protection unseen. */
+void vm_never_merge(uintptr_t start, size_t length);
+
+/** Copies memory of this process that may be gone or inaccessible by now. -EFAULT then. */
+int vm_copy_out(uintptr_t start, void *out, size_t length);
+
 /** Moves the memory of `from` to `to`; `from` stays mapped and empty. -errno: nothing was moved. */
 int vm_move(uintptr_t from, uintptr_t to, size_t length);
 

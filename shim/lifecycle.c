@@ -141,18 +141,22 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
     lock_adopt(&vp.lock);
+    signals_after_fork_child();
     engine_fork(&vp.engine, FORK_CHILD);
     lock_release(&vp.lock);
 }
 
-/* ---- arming ---- */
-
-static uint64_t page_tables(void)
+void lifecycle_fork_failed(void)
 {
-    struct memory_use use;
-    memory_use(&use);
-    return use.page_tables;
+    lock_acquire(&vp.lock);
+    lock_acquire(&vp.engine.evict_lock);
+    if (vp.engine.spill)
+        spill_fork_failed(vp.engine.spill);
+    lock_release(&vp.engine.evict_lock);
+    lock_release(&vp.lock);
 }
+
+/* ---- arming ---- */
 
 static struct tier *open_pool(void)
 {
@@ -185,7 +189,7 @@ static void start_paging(void)
         log_warn("the %s backend cannot page out here; the program runs without a limit", vp.platform.ops->name);
         return;
     }
-    struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = page_tables};
+    struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables};
     if (engine_start_paging(&vp.engine, open_pool(), open_spill()) < 0) {
         log_warn("paging is off: no memory for its tables");
         return;
@@ -245,6 +249,12 @@ static bool fits(uint64_t live)
     return live <= vp.budget && live + resident_elsewhere() <= vp.budget;
 }
 
+/* What is available to this process is more than what is free: it has some already. */
+static uint64_t budget_wanted(void)
+{
+    return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
+}
+
 void lifecycle_note_growth(void)
 {
     uint64_t live = arena_live_bytes(&vp.arena);
@@ -253,7 +263,7 @@ void lifecycle_note_growth(void)
     lock_acquire(&vp.lock);
     if (!vp.settled && live >= vp.next_look) {
         if (vp.budget == 0)
-            vp.budget = vp.options.ram ? vp.options.ram : memory_default_budget();
+            vp.budget = budget_wanted();
         if (!fits(live)) {
             __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
             if (arm())
@@ -286,7 +296,7 @@ bool lifecycle_can_back(uint64_t size)
     if (size <= (budget ? budget : FIRST_LOOK))
         return true;
     if (!budget)
-        budget = memory_default_budget();
+        budget = budget_wanted();
     return size <= budget + disk_free();
 }
 
@@ -303,19 +313,20 @@ static const char *start(void)
     if (vp.platform.ops->reserve(&vp.platform) < 0)
         return "no address space for the arena";
     if (vp.platform.size < vp.options.arena)
-        log_warn("the arena is %z instead of %z: address space is limited", (uint64_t) vp.platform.size,
+        log_info("the arena is %z instead of %z: address space is limited", (uint64_t) vp.platform.size,
                  vp.options.arena);
     if (arena_init(&vp.arena, &vp.platform) < 0 || engine_init(&vp.engine, &vp.platform, &vp.arena) < 0)
         return "no memory for the arena's tables";
     if (signals_install(serve) < 0)
         return "SIGSEGV and SIGBUS cannot be handled";
     why = run_self_test();
+    if (!why && vp.options.lazy && !arm())
+        why = "--lazy: absent pages cannot be made to trap";
     if (why)
-        return why;
-    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-    if (vp.options.lazy && !arm())
-        return "--lazy: absent pages cannot be made to trap";
-    return NULL;
+        signals_uninstall();
+    else
+        pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+    return why;
 }
 
 __attribute__((constructor)) static void shim_start(void)

@@ -30,6 +30,9 @@ extern struct vp vp;
  *  No lock may be held. */
 void lifecycle_note_growth(void);
 
+/** fork() has returned an error, after the handlers for its parent have run: what was counted for a child goes. */
+void lifecycle_fork_failed(void);
+
 /** Whether a new block of `size` bytes can be backed: by the budget, the pool and the spill together. */
 bool lifecycle_can_back(uint64_t size);
 

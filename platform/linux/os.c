@@ -93,7 +93,59 @@ ssize_t os_read(int fd, void *buffer, size_t size) { return SYS3(SYS_read, fd, b
 
 ssize_t os_write(int fd, const void *buffer, size_t size) { return SYS3(SYS_write, fd, buffer, size); }
 
-int os_close(int fd) { return (int) SYS1(SYS_close, fd); }
+ssize_t os_write_no_sigpipe(int fd, const void *buffer, size_t size)
+{
+    const uint64_t sigpipe = UINT64_C(1) << (SIGPIPE - 1);
+    struct timespec at_once = {0, 0};
+    struct os_sigmask saved;
+    uint64_t pending = 0;
+    os_signals_block(&saved);
+    SYS2(SYS_rt_sigpending, &pending, KERNEL_SIGSET_SIZE);
+    ssize_t put = os_write(fd, buffer, size);
+    if (put == -EPIPE && !(pending & sigpipe)) /* ours, then: taken before anybody sees it */
+        SYS4(SYS_rt_sigtimedwait, &sigpipe, NULL, &at_once, KERNEL_SIGSET_SIZE);
+    os_signals_restore(&saved);
+    return put;
+}
+
+/* Our own descriptors. A handful; any thread, atomically. */
+#define OWN_MAX 16
+static int own_fds[OWN_MAX]; /* number + 1; 0 is an empty place */
+
+static void own_replace(int from, int to)
+{
+    for (int i = 0; i < OWN_MAX; i++) {
+        int seen = from;
+        if (__atomic_compare_exchange_n(&own_fds[i], &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return;
+    }
+}
+
+bool os_fd_is_own(int fd)
+{
+    for (int i = 0; fd >= 0 && i < OWN_MAX; i++)
+        if (__atomic_load_n(&own_fds[i], __ATOMIC_RELAXED) == fd + 1)
+            return true;
+    return false;
+}
+
+int os_fd_next_own(unsigned from)
+{
+    int next = -1;
+    for (int i = 0; i < OWN_MAX; i++) {
+        int fd = __atomic_load_n(&own_fds[i], __ATOMIC_RELAXED) - 1;
+        if (fd >= 0 && (unsigned) fd >= from && (next < 0 || fd < next))
+            next = fd;
+    }
+    return next;
+}
+
+int os_close(int fd)
+{
+    if (os_fd_is_own(fd))
+        own_replace(fd + 1, 0);
+    return (int) SYS1(SYS_close, fd);
+}
 
 int os_open(const char *path, int flags, int mode)
 {
@@ -108,10 +160,12 @@ int os_fd_raise(int fd)
         long raised = SYS3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floors[i]);
         if (raised >= 0) {
             os_close(fd);
+            own_replace(0, (int) raised + 1);
             return (int) raised;
         }
     }
     SYS3(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+    own_replace(0, fd + 1);
     return fd;
 }
 
@@ -127,6 +181,21 @@ ssize_t os_read_file(const char *path, char *buffer, size_t size)
     os_close(fd);
     buffer[length] = 0;
     return got < 0 ? got : (ssize_t) length;
+}
+
+ssize_t os_proc_read(struct os_proc_file *file, void *buffer, size_t size, uint64_t offset)
+{
+    uint32_t process = os_process_id();
+    if (file->process != process) {
+        if (file->process)
+            os_close(file->fd); /* the parent's, inherited */
+        int fd = os_open(file->path, O_RDONLY, 0);
+        file->process = fd < 0 ? 0 : process;
+        if (fd < 0)
+            return fd;
+        file->fd = os_fd_raise(fd);
+    }
+    return os_pread(file->fd, buffer, size, offset);
 }
 
 int os_random(void *buffer, size_t size)

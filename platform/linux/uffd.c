@@ -208,10 +208,10 @@ static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
     return all_or_error(write_protect(state->fd, start, length, pf->page, false), length);
 }
 
+/* Never read in place: the program may be freeing the block, and this thread could not take the fault. */
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
 {
-    (void) pf, (void) scratch;
-    return (const void *) page; /* protected, present, and only its writers are blocked */
+    return vm_copy_out(page, scratch, pf->page) < 0 ? NULL : scratch;
 }
 
 static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n)
@@ -245,7 +245,7 @@ static int move_piece(const struct platform *pf, int fd, uintptr_t from, uintptr
 {
     if (pf->caps.takes) {
         int result = move_pages(fd, to, from, length, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, done);
-        if (result != -EBUSY || *done > 0)
+        if (*done > 0 || (result != -EBUSY && (result != -EINVAL || length > pf->page)))
             return result;
     }
     unsigned char present = 0;
@@ -399,6 +399,12 @@ static int uffd_close(struct platform *pf, uintptr_t start, size_t length)
     return vm_discard(&(struct extent){start, length}, 1);
 }
 
+static int uffd_populate(struct platform *pf, uintptr_t start, size_t length)
+{
+    (void) pf;
+    return vm_populate(start, length);
+}
+
 static int uffd_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
 {
     return vm_residency(start, length, pf->page, vec);
@@ -442,6 +448,7 @@ static int arm(struct platform *pf, enum mode mode)
     if (!state->zeros || (pf->caps.takes && !pf->staging))
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
+    vm_never_merge(pf->base, pf->size);
     return attach(pf, mode);
 }
 
@@ -482,6 +489,7 @@ const struct platform_ops platform_uffd_signal = {
     .open = uffd_open,
     .close = uffd_close,
     .arm = arm_signal,
+    .populate = uffd_populate,
     .residency = uffd_residency,
     .place = uffd_place,
     .protect = uffd_protect,
@@ -554,8 +562,15 @@ static int start_resolvers(struct platform *pf)
 static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
 {
     (void) live, (void) n;
+    struct state *state = pf->state;
     int result = arm(pf, BY_THREAD);
-    return result < 0 ? result : start_resolvers(pf);
+    if (result == 0)
+        result = start_resolvers(pf);
+    if (result < 0 && state->fd >= 0) { /* nobody would answer */
+        os_close(state->fd);
+        state->fd = -1;
+    }
+    return result;
 }
 
 static int fork_thread(struct platform *pf, enum platform_fork phase)
@@ -575,6 +590,7 @@ const struct platform_ops platform_uffd_thread = {
     .open = uffd_open,
     .close = uffd_close,
     .arm = arm_thread,
+    .populate = uffd_populate,
     .residency = uffd_residency,
     .place = uffd_place,
     .protect = uffd_protect,

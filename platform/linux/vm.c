@@ -174,6 +174,29 @@ int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec
     return result == 0 ? 0 : residency_mincore(start, length, unit, vec);
 }
 
+/* ---- pages in general ---- */
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+int vm_populate(uintptr_t start, size_t length)
+{
+    return (int) SYS3(SYS_madvise, start, length, MADV_POPULATE_WRITE);
+}
+
+void vm_never_merge(uintptr_t start, size_t length)
+{
+    SYS3(SYS_madvise, start, length, MADV_UNMERGEABLE); /* refused only where the kernel cannot merge at all */
+}
+
+int vm_copy_out(uintptr_t start, void *out, size_t length)
+{
+    struct iovec from = {(void *) start, length}, to = {out, length};
+    long copied = SYS6(SYS_process_vm_readv, os_process_id(), &to, 1, &from, 1, 0);
+    return copied == (long) length ? 0 : copied < 0 ? (int) copied : -EFAULT;
+}
+
 /* ---- moving ---- */
 
 int vm_move(uintptr_t from, uintptr_t to, size_t length)

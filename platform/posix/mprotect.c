@@ -102,18 +102,28 @@ static int mprotect_close(struct platform *pf, uintptr_t start, size_t length)
     return vm_discard(&(struct extent){start, length}, 1);
 }
 
+static int mprotect_populate(struct platform *pf, uintptr_t start, size_t length)
+{
+    (void) pf;
+    return vm_populate(start, length);
+}
+
 static int mprotect_arm(struct platform *pf, const struct extent *live, size_t n)
 {
     struct state *state = pf->state;
     if (pf->caps.evicts && state->behind < 0 && vm_behind_open(&state->behind) < 0)
         return -EACCES;
     __atomic_store_n(&state->armed, true, __ATOMIC_SEQ_CST);
-    for (size_t i = 0; i < n; i++) {
-        int result = protect_as(pf, live[i].start, live[i].length, VM_NONE);
-        if (result < 0)
-            return result;
+    int result = 0;
+    size_t done = 0;
+    while (done < n && (result = protect_as(pf, live[done].start, live[done].length, VM_NONE)) == 0)
+        done++;
+    if (result < 0) {
+        __atomic_store_n(&state->armed, false, __ATOMIC_SEQ_CST);
+        while (done-- > 0)
+            protect_as(pf, live[done].start, live[done].length, VM_READ_WRITE);
     }
-    return 0;
+    return result;
 }
 
 static int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
@@ -225,6 +235,7 @@ const struct platform_ops platform_mprotect = {
     .open = mprotect_open,
     .close = mprotect_close,
     .arm = mprotect_arm,
+    .populate = mprotect_populate,
     .residency = mprotect_residency,
     .place = mprotect_place,
     .protect = mprotect_protect,

@@ -38,7 +38,7 @@ void log_raw(const char *text, size_t length)
     if (!sink.usable || !stderr_identity(&status) || status.st_dev != sink.device || status.st_ino != sink.inode)
         return;
     while (length > 0) {
-        ssize_t put = os_write(2, text, length);
+        ssize_t put = os_write_no_sigpipe(2, text, length);
         if (put == -EINTR)
             continue;
         if (put <= 0)

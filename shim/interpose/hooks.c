@@ -37,7 +37,7 @@ void hooks_resolve(void)
 #define HOOK(result, name, parameters) *(void **) &found.name = dlsym(RTLD_NEXT, #name);
 #include "hooks.def"
 #undef HOOK
-    dl_iterate_phdr(find_libc, *(void **) &found.read);
+    dl_iterate_phdr(find_libc, dlsym(RTLD_NEXT, "gnu_get_libc_version"));
     next = found;
     resolving = false;
 }

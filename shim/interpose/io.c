@@ -20,16 +20,21 @@
 
 #define WINDOW_MIN ((size_t) 64 << 10)
 
+/* Paging may arm during a call: then all of its window has to be brought in at once. */
+#define WINDOW_MAX ((size_t) 32 << 20)
+
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
 
 static bool ours(const void *buffer) { return __builtin_expect(arena_contains(&vp.arena, buffer), 0); }
 
+static bool armed(void) { return __builtin_expect(__atomic_load_n(&vp.engine.trapping, __ATOMIC_SEQ_CST), 0); }
+
 static size_t window_size(void)
 {
     uint64_t quarter = __atomic_load_n(&vp.engine.limit, __ATOMIC_RELAXED) / 4;
-    if (quarter > SIZE_MAX >> vp.engine.page_shift)
-        return SIZE_MAX;
+    if (quarter > WINDOW_MAX >> vp.engine.page_shift)
+        return WINDOW_MAX;
     size_t bytes = (size_t) quarter << vp.engine.page_shift;
     return bytes < WINDOW_MIN ? WINDOW_MIN : bytes;
 }
@@ -38,6 +43,11 @@ static size_t window_size(void)
 static size_t allocated(const void *buffer, size_t size)
 {
     struct extent block;
+    if (!armed()) { /* a pin is only a mark then: anywhere below the highest block will do */
+        uint64_t offset = (uintptr_t) buffer - vp.platform.base;
+        uint64_t used = __atomic_load_n(&vp.arena.ranges.high_water, __ATOMIC_RELAXED);
+        return offset >= used ? 0 : size < used - offset ? size : used - offset;
+    }
     if (!arena_extent(&vp.arena, (uintptr_t) buffer, &block))
         return 0;
     size_t left = block.start + block.length - (uintptr_t) buffer;
@@ -56,18 +66,26 @@ static size_t pin(const void *buffer, size_t size, bool write)
     return size;
 }
 
-static void unpin(const void *buffer, size_t size)
+/* A buffer while it is held. Let go of by scope: the call may be cancelled, which unwinds. */
+struct held {
+    const void *buffer;
+    size_t size;
+};
+
+static void let_go(struct held *held)
 {
-    if (size)
-        engine_unpin(&vp.engine, (uintptr_t) buffer, size);
+    if (held->size)
+        engine_unpin(&vp.engine, (uintptr_t) held->buffer, held->size);
 }
+
+#define HELD(name, buffer, size, write) \
+    __attribute__((cleanup(let_go))) struct held name = {buffer, ours(buffer) ? pin(buffer, size, write) : 0}
 
 /* One call on one window. */
 #define PINNED(result, buffer, size, write, call)                     \
     do {                                                              \
-        size_t pinned_ = pin(buffer, size, write);                    \
+        HELD(held_, buffer, size, write);                             \
         result = call;                                                \
-        unpin(buffer, pinned_);                                       \
     } while (0)
 
 /* ---- read and write ---- */
@@ -96,6 +114,9 @@ static ssize_t outcome(ssize_t last, size_t done) { return done > 0 ? (ssize_t) 
  * Runs `call` over the buffer in windows. In `call`, at_ and n_ are the window; done_ is what is done already.
  * whole: go on after a full window (else one window is an answer that the caller must expect anyway).
  */
+/* A size that the kernel refuses is for it to refuse. */
+static bool plausible_size(size_t size) { return (ssize_t) size >= 0; }
+
 #define WINDOWED(buffer, size, write, whole, call)                                          \
     __extension__({                                                                          \
         size_t total_ = (size) < CALL_MAX ? (size) : CALL_MAX;                              \
@@ -111,9 +132,38 @@ static ssize_t outcome(ssize_t last, size_t done) { return done > 0 ? (ssize_t) 
         outcome(got_, done_);                                                               \
     })
 
+/* Whether bytes are all that counts, not how many came in one call. */
+static bool is_stream(int fd)
+{
+    struct stat status;
+    int type = SOCK_STREAM, saved = errno;
+    socklen_t length = sizeof type;
+    bool stream = fstat(fd, &status) == 0;
+    if (stream && S_ISSOCK(status.st_mode))
+        stream = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+    else if (stream)
+        stream = !S_ISCHR(status.st_mode);
+    errno = saved;
+    return stream;
+}
+
+/* One call where that matters or suffices, else windows. `buffer` is the caller's. */
+#define TRANSFER(fd, size, whole, write, call)                                                      \
+    __extension__({                                                                                 \
+        ssize_t all_;                                                                               \
+        if ((size) > window_size() && is_stream(fd))                                                \
+            all_ = WINDOWED(buffer, size, write, whole, call);                                      \
+        else {                                                                                      \
+            char *at_ = (char *) (uintptr_t) buffer;                                                \
+            size_t n_ = size;                                                                       \
+            PINNED(all_, at_, n_, write, call);                                                     \
+        }                                                                                           \
+        all_;                                                                                       \
+    })
+
 VP_EXPORT ssize_t read(int fd, void *buffer, size_t size)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->read(fd, buffer, size);
     return WINDOWED(buffer, size, true, is_regular(fd), originals()->read(fd, at_, n_));
 }
@@ -127,14 +177,14 @@ VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
 
 VP_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->write(fd, buffer, size);
-    return WINDOWED(buffer, size, false, true, originals()->write(fd, at_, n_));
+    return TRANSFER(fd, size, true, false, originals()->write(fd, at_, n_));
 }
 
 VP_EXPORT ssize_t pread64(int fd, void *buffer, size_t size, off64_t offset)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->pread64(fd, buffer, size, offset);
     return WINDOWED(buffer, size, true, true, originals()->pread64(fd, at_, n_, offset + (off64_t) done_));
 }
@@ -157,7 +207,7 @@ VP_EXPORT ssize_t __pread64_chk(int fd, void *buffer, size_t size, off64_t offse
 
 VP_EXPORT ssize_t pwrite64(int fd, const void *buffer, size_t size, off64_t offset)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->pwrite64(fd, buffer, size, offset);
     return WINDOWED(buffer, size, false, true, originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_));
 }
@@ -169,7 +219,7 @@ VP_EXPORT ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset)
 
 VP_EXPORT ssize_t getrandom(void *buffer, size_t size, unsigned flags)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->getrandom(buffer, size, flags);
     return WINDOWED(buffer, size, true, true, originals()->getrandom(at_, n_, flags));
 }
@@ -187,73 +237,117 @@ static bool vector_ours(const struct iovec *vector, size_t count)
 }
 
 /* pinned[i] keeps how much of vector[i] is held. */
-static void pin_vector(const struct iovec *vector, size_t count, bool write, size_t *pinned)
+struct held_vector {
+    const struct iovec *vector;
+    size_t count;
+    size_t pinned[IOV_MAX];
+};
+
+static void pin_vector(struct held_vector *held, const struct iovec *vector, size_t count, bool write)
 {
-    for (size_t i = 0; i < count; i++)
-        pinned[i] = ours(vector[i].iov_base) ? pin(vector[i].iov_base, vector[i].iov_len, write) : 0;
+    held->vector = vector;
+    for (held->count = 0; held->count < count; held->count++) {
+        const struct iovec *part = &vector[held->count];
+        held->pinned[held->count] = ours(part->iov_base) ? pin(part->iov_base, part->iov_len, write) : 0;
+    }
 }
 
-static void unpin_vector(const struct iovec *vector, size_t count, const size_t *pinned)
+static void let_go_vector(struct held_vector *held)
 {
-    for (size_t i = 0; i < count; i++)
-        unpin(vector[i].iov_base, pinned[i]);
+    for (size_t i = 0; i < held->count; i++)
+        let_go(&(struct held){held->vector[i].iov_base, held->pinned[i]});
 }
 
-#define VECTORED(vector, count, write, call)                                                      \
-    __extension__({                                                                                \
-        size_t pinned_[IOV_MAX];                                                                  \
-        size_t self_ = ours(vector) ? pin(vector, (count) * sizeof *(vector), false) : 0;         \
-        pin_vector(vector, count, write, pinned_);                                                \
-        ssize_t got_ = call;                                                                      \
-        unpin_vector(vector, count, pinned_);                                                     \
-        unpin(vector, self_);                                                                     \
-        got_;                                                                                     \
+#define VECTORED(vector, n, write, call)                                            \
+    __extension__({                                                                 \
+        HELD(self_, vector, (n) * sizeof *(vector), false);                         \
+        __attribute__((cleanup(let_go_vector))) struct held_vector held_;           \
+        held_.count = 0;                                                            \
+        pin_vector(&held_, vector, n, write);                                       \
+        call;                                                                       \
     })
 
 static bool plausible(size_t count) { return count > 0 && count <= IOV_MAX; }
 
+static bool exceeds_window(const struct iovec *vector, size_t count)
+{
+    size_t total = 0, window = window_size();
+    for (size_t i = 0; i < count && total <= window; i++)
+        total += vector[i].iov_len;
+    return total > window;
+}
+
+/* A vector too large to be held at once goes part by part, as far as each part is done completely. */
+#define PART_BY_PART(vector, n, call)                                                   \
+    __extension__({                                                                     \
+        size_t done_ = 0;                                                               \
+        ssize_t got_ = 0;                                                               \
+        for (size_t i_ = 0; i_ < (n); i_++) {                                           \
+            const struct iovec *part_ = &(vector)[i_];                                  \
+            if (part_->iov_len == 0)                                                    \
+                continue;                                                               \
+            got_ = call;                                                                \
+            if (!more(got_, part_->iov_len, &done_))                                    \
+                break;                                                                  \
+        }                                                                               \
+        outcome(got_, done_);                                                           \
+    })
+
 VP_EXPORT ssize_t readv(int fd, const struct iovec *vector, int count)
 {
-    if (!plausible((size_t) count) || !vector_ours(vector, (size_t) count))
+    if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
         return originals()->readv(fd, vector, count);
+    if (exceeds_window(vector, (size_t) count) && is_stream(fd))
+        return PART_BY_PART(vector, (size_t) count, read(fd, part_->iov_base, part_->iov_len));
     return VECTORED(vector, (size_t) count, true, originals()->readv(fd, vector, count));
 }
 
 VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
 {
-    if (!plausible((size_t) count) || !vector_ours(vector, (size_t) count))
+    if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
         return originals()->writev(fd, vector, count);
+    if (exceeds_window(vector, (size_t) count) && is_stream(fd))
+        return PART_BY_PART(vector, (size_t) count, write(fd, part_->iov_base, part_->iov_len));
     return VECTORED(vector, (size_t) count, false, originals()->writev(fd, vector, count));
 }
 
+/* Whether any of what a message points to is in the arena. */
+static bool message_ours(const struct msghdr *message)
+{
+    return message && (ours(message) || ours(message->msg_name) || ours(message->msg_control) ||
+                       (plausible(message->msg_iovlen) && vector_ours(message->msg_iov, message->msg_iovlen)));
+}
+
+#define MESSAGE(message, write, call)                                            \
+    __extension__({                                                              \
+        HELD(header_, message, sizeof *(message), write);                        \
+        HELD(name_, (message)->msg_name, (message)->msg_namelen, write);         \
+        HELD(control_, (message)->msg_control, (message)->msg_controllen, write); \
+        size_t n_ = plausible((message)->msg_iovlen) ? (message)->msg_iovlen : 0; \
+        VECTORED((message)->msg_iov, n_, write, call);                           \
+    })
+
 VP_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-    if (!plausible(message->msg_iovlen) || !vector_ours(message->msg_iov, message->msg_iovlen))
+    if (!message_ours(message))
         return originals()->recvmsg(fd, message, flags);
-    return VECTORED(message->msg_iov, message->msg_iovlen, true, originals()->recvmsg(fd, message, flags));
+    return MESSAGE(message, true, originals()->recvmsg(fd, message, flags));
 }
 
 VP_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    if (!plausible(message->msg_iovlen) || !vector_ours(message->msg_iov, message->msg_iovlen))
+    if (!message_ours(message))
         return originals()->sendmsg(fd, message, flags);
-    return VECTORED(message->msg_iov, message->msg_iovlen, false, originals()->sendmsg(fd, message, flags));
+    return MESSAGE(message, false, originals()->sendmsg(fd, message, flags));
 }
 
-/* ---- sockets: one call is one message ---- */
-
-#define WHOLE(buffer, size, write, call)           \
-    __extension__({                                 \
-        ssize_t got_;                              \
-        PINNED(got_, buffer, size, write, call);   \
-        got_;                                      \
-    })
+/* ---- sockets: on a stream, in windows; else one call is one message, and none is larger than a window ---- */
 
 VP_EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->recv(fd, buffer, size, flags);
-    return WHOLE(buffer, size, true, originals()->recv(fd, buffer, size, flags));
+    return TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recv(fd, at_, n_, flags));
 }
 
 VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int flags)
@@ -265,23 +359,28 @@ VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int
 
 VP_EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 {
-    if (!ours(buffer))
+    if (!ours(buffer) || !plausible_size(size))
         return originals()->send(fd, buffer, size, flags);
-    return WHOLE(buffer, size, false, originals()->send(fd, buffer, size, flags));
+    return TRANSFER(fd, size, true, false, originals()->send(fd, at_, n_, flags));
 }
 
 VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockaddr_room from, socklen_t *length)
 {
-    if (!ours(buffer))
+    const void *address = from.__sockaddr__;
+    if ((!ours(buffer) && !ours(address) && !ours(length)) || !plausible_size(size))
         return originals()->recvfrom(fd, buffer, size, flags, from, length);
-    return WHOLE(buffer, size, true, originals()->recvfrom(fd, buffer, size, flags, from, length));
+    HELD(address_, address, length ? *length : 0, true);
+    HELD(length_, length, sizeof *length, true);
+    return TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recvfrom(fd, at_, n_, flags, from, length));
 }
 
 VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, sockaddr_given to, socklen_t length)
 {
-    if (!ours(buffer))
+    const void *address = to.__sockaddr__;
+    if ((!ours(buffer) && !ours(address)) || !plausible_size(size))
         return originals()->sendto(fd, buffer, size, flags, to, length);
-    return WHOLE(buffer, size, false, originals()->sendto(fd, buffer, size, flags, to, length));
+    HELD(address_, address, length, false);
+    return TRANSFER(fd, size, true, false, originals()->sendto(fd, at_, n_, flags, to, length));
 }
 
 /* ---- streams: libc's own reads and writes of large requests go straight to the buffer ---- */
@@ -313,14 +412,18 @@ VP_EXPORT size_t fread_unlocked(void *buffer, size_t size, size_t count, FILE *s
     return STREAMED(buffer, size, count, stream, true, originals()->fread_unlocked);
 }
 
+static void unlock_stream(FILE **stream) { funlockfile(*stream); }
+
+#define LOCKED(stream)   \
+    flockfile(stream);   \
+    __attribute__((cleanup(unlock_stream), unused)) FILE *locked_ = stream
+
 VP_EXPORT size_t fread(void *buffer, size_t size, size_t count, FILE *stream)
 {
     if (!streamable(buffer, size, count, stream))
         return originals()->fread(buffer, size, count, stream);
-    flockfile(stream);
-    size_t got = fread_unlocked(buffer, size, count, stream);
-    funlockfile(stream);
-    return got;
+    LOCKED(stream);
+    return fread_unlocked(buffer, size, count, stream);
 }
 
 VP_EXPORT size_t __fread_chk(void *buffer, size_t room, size_t size, size_t count, FILE *stream)
@@ -348,8 +451,6 @@ VP_EXPORT size_t fwrite(const void *buffer, size_t size, size_t count, FILE *str
 {
     if (!streamable(buffer, size, count, stream))
         return originals()->fwrite(buffer, size, count, stream);
-    flockfile(stream);
-    size_t put = fwrite_unlocked(buffer, size, count, stream);
-    funlockfile(stream);
-    return put;
+    LOCKED(stream);
+    return fwrite_unlocked(buffer, size, count, stream);
 }

@@ -10,21 +10,54 @@
 
 VP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
 {
-    return signals_ours(number) ? signals_program_action(number, action, old) : originals()->sigaction(number, action, old);
+    return signals_claimed(number) ? signals_program_action(number, action, old) : originals()->sigaction(number, action, old);
 }
 
-/* glibc's signal() has BSD semantics: the handler stays, calls are restarted. */
-VP_EXPORT sighandler_t signal(int number, sighandler_t handler)
+/* signal() and its relatives, for one of our two. */
+static sighandler_t set_handler(int number, sighandler_t handler, int flags)
 {
-    if (!signals_ours(number))
-        return originals()->signal(number, handler);
     struct sigaction action, old;
+    if (handler == SIG_ERR) {
+        errno = EINVAL;
+        return SIG_ERR;
+    }
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
-    action.sa_flags = SA_RESTART;
-    sigaddset(&action.sa_mask, number);
+    action.sa_flags = flags;
+    if (!(flags & SA_NODEFER))
+        sigaddset(&action.sa_mask, number);
     signals_program_action(number, &action, &old);
     return old.sa_handler;
+}
+
+/* BSD semantics: the handler stays, calls are restarted. */
+VP_EXPORT sighandler_t signal(int number, sighandler_t handler)
+{
+    return signals_claimed(number) ? set_handler(number, handler, SA_RESTART) : originals()->signal(number, handler);
+}
+
+VP_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler)
+{
+    return signals_claimed(number) ? set_handler(number, handler, SA_RESTART)
+                                   : originals()->bsd_signal(number, handler);
+}
+
+VP_EXPORT sighandler_t ssignal(int number, sighandler_t handler)
+{
+    return signals_claimed(number) ? set_handler(number, handler, SA_RESTART) : originals()->ssignal(number, handler);
+}
+
+/* System V semantics: the handler goes with its first signal. What signal() is under strict C and POSIX. */
+VP_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler)
+{
+    return signals_claimed(number) ? set_handler(number, handler, SA_RESETHAND | SA_NODEFER)
+                                   : originals()->__sysv_signal(number, handler);
+}
+
+VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
+{
+    return signals_claimed(number) ? set_handler(number, handler, SA_RESETHAND | SA_NODEFER)
+                                   : originals()->sysv_signal(number, handler);
 }
 
 /*
@@ -46,6 +79,8 @@ static void believe(int how, const sigset_t *set)
 
 static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int how, const sigset_t *set, sigset_t *old)
 {
+    if (!signals_claimed(SIGSEGV))
+        return original(how, set, old);
     sigset_t real;
     bool segv = believed[0], bus = believed[1];
     if (set) {

@@ -61,14 +61,15 @@ void engine_release_copy(struct engine *engine, page_word word)
         engine->spill->ops->release(engine->spill, page_handle(word));
 }
 
-void engine_enter(struct engine *engine)
+bool engine_enter(struct engine *engine)
 {
-    for (;;) {
+    for (bool waited = false;; waited = true) {
         __atomic_fetch_add(&engine->in_flight, 1, __ATOMIC_SEQ_CST);
-        if (!__atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST))
-            return;
+        uint32_t keeper = __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST);
+        if (!keeper || keeper == os_thread_id())
+            return waited;
         engine_leave(engine);
-        os_futex_wait(&engine->gate, 1, 0, false);
+        os_futex_wait(&engine->gate, keeper, 0, false);
     }
 }
 
@@ -77,6 +78,21 @@ void engine_leave(struct engine *engine)
     if (__atomic_sub_fetch(&engine->in_flight, 1, __ATOMIC_SEQ_CST) == 0 &&
         __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST))
         os_futex_wake(&engine->in_flight, 1, false);
+}
+
+/* Closes the gate and waits until nothing is in motion. One thread at a time (LOCK_LIFECYCLE). */
+static void stop_faults(struct engine *engine)
+{
+    __atomic_store_n(&engine->gate, os_thread_id(), __ATOMIC_SEQ_CST);
+    uint32_t busy;
+    while ((busy = __atomic_load_n(&engine->in_flight, __ATOMIC_SEQ_CST)) != 0)
+        os_futex_wait(&engine->in_flight, busy, 1000000, false);
+}
+
+static void resume_faults(struct engine *engine)
+{
+    __atomic_store_n(&engine->gate, 0, __ATOMIC_SEQ_CST);
+    os_futex_wake(&engine->gate, INT_MAX, false);
 }
 
 /* ---- arming ---- */
@@ -113,36 +129,89 @@ static void scan(void *context, const struct extent *live)
     }
 }
 
-struct extent_list {
-    struct extent *extents;
+/* The live memory, as runs of regions that are pinned or not. */
+struct live_runs {
+    struct engine *engine;
+    struct extent *extents; /* NULL: only count */
     size_t n;
+    bool pinned; /* which of the two to list */
 };
 
-static void collect(void *context, const struct extent *live)
+static bool is_pinned(struct engine *engine, uintptr_t address)
 {
-    struct extent_list *list = context;
-    list->extents[list->n++] = *live;
+    return __atomic_load_n(&engine_region_of(engine, engine_page_of(engine, address))->pins, __ATOMIC_SEQ_CST);
+}
+
+/* Where the region that contains `address` ends, or the block. */
+static uintptr_t region_end(const struct engine *engine, uintptr_t address, const struct extent *live)
+{
+    size_t size = (size_t) REGION_PAGES << engine->page_shift;
+    uintptr_t end = engine->pf->base + ((address - engine->pf->base) / size + 1) * size;
+    return end < live->start + live->length ? end : live->start + live->length;
+}
+
+static void list_runs(void *context, const struct extent *live)
+{
+    struct live_runs *runs = context;
+    bool open = false;
+    for (uintptr_t at = live->start, end; at < live->start + live->length; at = end) {
+        end = region_end(runs->engine, at, live);
+        bool listed = is_pinned(runs->engine, at) == runs->pinned;
+        if (listed && runs->extents && open)
+            runs->extents[runs->n - 1].length += end - at;
+        else if (listed && runs->extents)
+            runs->extents[runs->n++] = (struct extent){at, end - at};
+        else if (listed && !open)
+            runs->n++;
+        open = listed;
+    }
+}
+
+/* Pages under a system call in flight: its buffer has to be there, all of it, from before the first page can trap. */
+static void populate(const struct live_runs *runs)
+{
+    for (size_t i = 0; i < runs->n; i++)
+        runs->engine->pf->ops->populate(runs->engine->pf, runs->extents[i].start, runs->extents[i].length);
+}
+
+/* Arms the platform: nothing is in motion, the arena's lock is held. Extra room in the list: a pin may come or go between
+ * the passes, and then turns a run into two. */
+static int arm_platform(struct engine *engine)
+{
+    struct arena *arena = engine->arena;
+    struct live_runs runs = {.engine = engine, .pinned = true};
+    arena_each(arena, list_runs, &runs);
+    size_t pinned = runs.n, bytes = (2 * (arena->ranges.count[RANGE_LIVE] + pinned) + 4096) * sizeof(struct extent);
+    runs.extents = os_map(bytes);
+    if (!runs.extents)
+        return -ENOMEM;
+    runs.n = 0;
+    arena_each(arena, list_runs, &runs);
+    populate(&runs);
+    runs.n = 0;
+    runs.pinned = false;
+    arena_each(arena, list_runs, &runs);
+    int result = engine->pf->ops->arm(engine->pf, runs.extents, runs.n);
+    os_unmap(runs.extents, bytes);
+    return result;
 }
 
 int engine_arm(struct engine *engine)
 {
     struct arena *arena = engine->arena;
+    stop_faults(engine); /* a trap of the first armed pages waits until all of this is done */
     lock_acquire(&arena->lock);
-    size_t bytes = (arena->ranges.count[RANGE_LIVE] + 1) * sizeof(struct extent);
-    struct extent_list list = {.extents = os_map(bytes)};
-    int result = list.extents ? 0 : -ENOMEM;
-    if (result == 0) {
-        arena_keep_nothing(arena); /* what is kept is in memory unseen */
-        arena_each(arena, collect, &list);
-        result = engine->pf->ops->arm(engine->pf, list.extents, list.n);
-        os_unmap(list.extents, bytes);
-    }
-    if (result == 0) {
+    arena_keep_nothing(arena); /* what is kept is in memory unseen */
+    /* From here on who pins also waits at the gate; who pinned before is seen by populate(). */
+    __atomic_store_n(&engine->trapping, true, __ATOMIC_SEQ_CST);
+    int result = arm_platform(engine);
+    if (result < 0)
+        __atomic_store_n(&engine->trapping, false, __ATOMIC_SEQ_CST);
+    else
         /* Registered first, looked through second: a page that comes in between traps and is counted there. */
-        __atomic_store_n(&engine->trapping, true, __ATOMIC_SEQ_CST);
         arena_each(arena, scan, engine);
-    }
     lock_release(&arena->lock);
+    resume_faults(engine);
     return result;
 }
 
@@ -188,9 +257,10 @@ static bool untouched(struct engine *engine, size_t page) { return page_load(&en
 
 void engine_forget(struct engine *engine, const struct extent *extent)
 {
-    if (!engine->trapping)
+    if (!__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE))
         return;
     size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
+    engine_enter(engine); /* a fork must not find pages half given up */
     for (; page < end; page++) {
         if (untouched(engine, page))
             continue;
@@ -200,6 +270,36 @@ void engine_forget(struct engine *engine, const struct extent *extent)
         engine_release_copy(engine, was);
         page_finish(&engine->pages[page], PAGE_FRESH);
     }
+    engine_leave(engine);
+}
+
+/* Up to a region's worth of pages, all in one region. */
+static void discard_pages(struct engine *engine, size_t page, size_t n)
+{
+    struct extent extent = {engine_address_of(engine, page), n << engine->page_shift};
+    for (size_t i = page; i < page + n; i++) {
+        page_word was = own(engine, i);
+        if (in_memory(was))
+            engine_account(engine, i, -1);
+        engine_release_copy(engine, was);
+    }
+    engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
+    engine->pf->ops->drop(engine->pf, &extent, 1);
+    for (size_t i = page; i < page + n; i++)
+        page_finish(&engine->pages[i], PAGE_FRESH);
+}
+
+void engine_discard(struct engine *engine, const struct extent *extent)
+{
+    size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
+    engine_enter(engine);
+    while (page < end) {
+        size_t region = (page / REGION_PAGES + 1) * REGION_PAGES;
+        size_t n = (region < end ? region : end) - page;
+        discard_pages(engine, page, n);
+        page += n;
+    }
+    engine_leave(engine);
 }
 
 /* The word for a page's content at its new place. */
@@ -225,20 +325,9 @@ static void note_move(const struct extent *from, int result)
                  (uint64_t) -result);
 }
 
-void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
+/* Moves the words. The evictor is kept out, and nobody else has a pointer to either range. */
+static void move_words(struct engine *engine, size_t source, size_t target, size_t n)
 {
-    struct platform *pf = engine->pf;
-    if (!engine->trapping) {
-        lock_acquire(&engine->arena->lock); /* arming has to find the content on one side or the other */
-        int result = pf->ops->move(pf, from->start, to, from->length);
-        lock_release(&engine->arena->lock);
-        note_move(from, result);
-        return;
-    }
-    /* Nobody else has a pointer to either range: with the evictor kept out, the words hold still. */
-    lock_acquire(&engine->evict_lock);
-    size_t source = engine_page_of(engine, from->start), target = engine_page_of(engine, to);
-    size_t n = from->length >> engine->page_shift;
     for (size_t i = 0; i < n; i++) {
         page_word was = page_load(&engine->pages[source + i]);
         if (was == PAGE_FRESH)
@@ -251,8 +340,31 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
         __atomic_store_n(&engine->pages[source + i], PAGE_FRESH, __ATOMIC_SEQ_CST);
         __atomic_store_n(&engine->pages[target + i], next, __ATOMIC_SEQ_CST);
     }
-    int result = pf->ops->move(pf, from->start, to, from->length);
+}
+
+/* Before paging arms: arming has to find the content on one side or the other. Returns false when it has armed. */
+static bool move_unarmed(struct engine *engine, const struct extent *from, uintptr_t to)
+{
+    lock_acquire(&engine->arena->lock);
+    bool unarmed = !__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE);
+    int result = unarmed ? engine->pf->ops->move(engine->pf, from->start, to, from->length) : 0;
+    lock_release(&engine->arena->lock);
+    note_move(from, result);
+    return unarmed;
+}
+
+void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
+{
+    if (!__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE) && move_unarmed(engine, from, to))
+        return;
+    engine_enter(engine);
+    lock_acquire(&engine->evict_lock);
+    move_words(engine, engine_page_of(engine, from->start), engine_page_of(engine, to),
+               from->length >> engine->page_shift);
+    int result = engine->pf->ops->move(engine->pf, from->start, to, from->length);
+    scan(engine, &(struct extent){to, from->length}); /* what arming did not see while the block was detached */
     lock_release(&engine->evict_lock);
+    engine_leave(engine);
     note_move(from, result);
 }
 
@@ -270,7 +382,12 @@ static bool make_ready(struct engine *engine, size_t page, bool write)
 {
     struct trap trap = {.address = engine_address_of(engine, page), .write = write, .present = true};
     while (!ready(page_load(&engine->pages[page]), write)) {
-        switch (fault_serve(engine, &trap)) {
+        /* As in the handler: a signal's handler that touches the same page would wait for this thread for ever. */
+        struct os_sigmask saved;
+        os_signals_block(&saved);
+        enum fault_result result = fault_serve(engine, &trap);
+        os_signals_restore(&saved);
+        switch (result) {
         case FAULT_HEALED:
             continue;
         case FAULT_FOREIGN:
@@ -315,20 +432,6 @@ void engine_unpin(struct engine *engine, uintptr_t start, size_t length)
 
 /* ---- fork ---- */
 
-static void stop_faults(struct engine *engine)
-{
-    __atomic_store_n(&engine->gate, 1, __ATOMIC_SEQ_CST);
-    uint32_t busy;
-    while ((busy = __atomic_load_n(&engine->in_flight, __ATOMIC_SEQ_CST)) != 0)
-        os_futex_wait(&engine->in_flight, busy, 1000000, false);
-}
-
-static void resume_faults(struct engine *engine)
-{
-    __atomic_store_n(&engine->gate, 0, __ATOMIC_SEQ_CST);
-    os_futex_wake(&engine->gate, INT_MAX, false);
-}
-
 /* The threads that held pins are not in the child. */
 static void drop_pins(struct engine *engine)
 {
@@ -368,6 +471,9 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
         return;
     case FORK_CHILD:
         engine->pager.running = 0;
+        engine->in_flight = 0; /* others may have been about to knock */
+        if (engine->scratch)
+            scratch_reset(engine->scratch);
         lock_adopt(&engine->arena->lock);
         lock_adopt(&engine->evict_lock);
         if (engine->spill)

@@ -105,7 +105,7 @@ struct engine {
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */
     uint32_t progress;   /* futex: counts the evictor's rounds; faults over the limit wait on it */
     uint32_t in_flight;  /* faults and pins being served; fork waits for 0 */
-    uint32_t gate;       /* futex: 1 while a fork keeps faults out */
+    uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
     bool evict_shared;   /* a fork happened: pages may be shared with a child, which taking refuses */
@@ -136,6 +136,9 @@ int engine_arm(struct engine *engine);
  * Returns 0 or -ENOMEM. Holder of LOCK_LIFECYCLE.
  */
 int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *spill);
+
+/** The content of the live pages of `extent` is no longer wanted (MADV_DONTNEED): they read as zero from now on. */
+void engine_discard(struct engine *engine, const struct extent *extent);
 
 /** All pages of a detached range become FRESH; what was stored of them is released at once. Waits for faults and
  *  evictions in flight on them. The memory itself is the platform's (close). */
@@ -203,8 +206,9 @@ size_t engine_pages_used(const struct engine *engine);
 /** Lets go of the stored copy that the word names, if it names one. */
 void engine_release_copy(struct engine *engine, page_word word);
 
-/** Announces a fault or pin; waits while a fork keeps them out. Pairs with engine_leave(). */
-void engine_enter(struct engine *engine);
+/** Announces that pages are about to be in motion; waits while fork or arming keeps such out (except in the thread that
+ *  does). Pairs with engine_leave(). Returns whether it had to wait. */
+bool engine_enter(struct engine *engine);
 void engine_leave(struct engine *engine);
 
 #endif

@@ -147,29 +147,32 @@ static void claim(struct engine *engine, size_t page)
     if (page_state(seen) != PAGE_RESIDENT)
         return;
     enum how how = has_copy(seen) ? CLEAN : takes(engine) ? TAKEN : HELD;
-    if (page_swap(&engine->pages[page], &seen, page_in_state(seen, how == HELD ? PAGE_EVICTING : PAGE_LEAVING)))
+    if (page_swap(&engine->pages[page], &seen, page_in_state(seen, PAGE_LEAVING)))
         evictor->victims[evictor->count++] = (struct victim){.page = page, .was = seen & ~PAGE_WAITERS, .how = how};
 }
 
-/* A victim stays. `unprotect`: writers were blocked already. `heat`: turns until it is looked at again. */
+/* A victim stays. It is LEAVING. `unprotect`: writers were blocked already. `heat`: rounds until it is looked at again. */
 static void give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat)
 {
-    page_word *word = &engine->pages[victim->page], next = victim->was;
+    page_word next = victim->was;
     if (heat)
         next = (next & ~PAGE_HEAT_MASK) | (page_word) heat << PAGE_HEAT_SHIFT;
-    if (victim->how == HELD) {
-        page_word seen = page_in_state(victim->was, PAGE_EVICTING);
-        if (!page_swap(word, &seen, page_in_state(victim->was, PAGE_FILLING))) {
-            victim->how = GONE; /* rescued */
-            return;
-        }
-    }
     if (unprotect) {
         engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
         next &= ~PAGE_PROTECTED;
     }
-    page_finish(word, next);
+    page_finish(&engine->pages[victim->page], next);
     victim->how = GONE;
+}
+
+/* Ends the time in which a write can rescue the page: it is LEAVING again. Returns false when it was rescued. */
+static bool close_rescue(struct engine *engine, struct victim *victim)
+{
+    page_word seen = page_in_state(victim->was, PAGE_EVICTING);
+    if (page_swap(&engine->pages[victim->page], &seen, page_in_state(victim->was, PAGE_LEAVING)))
+        return true;
+    victim->how = GONE;
+    return false;
 }
 
 static struct region *region_of_victim(struct engine *engine, const struct victim *victim)
@@ -220,20 +223,19 @@ static size_t run_length(const struct evictor *evictor, size_t i)
     return run;
 }
 
-/* The platform would not let go of it: the kernel has it in hand for direct access, or a forked child shares it. */
-static void not_taken(struct engine *engine, struct victim *victim)
+/* The platform did not take it. -ENOENT: the program has dropped its memory behind our back. -EBUSY: the kernel has it in
+ * hand for direct access, or a forked child shares it; only the latter can go by way of protection. */
+static void not_taken(struct engine *engine, struct victim *victim, int64_t error)
 {
-    if (!engine->evict_shared) {
-        give_back(engine, victim, false, 3);
-        return;
-    }
-    page_word *word = &engine->pages[victim->page], seen = victim->was;
-    page_finish(word, victim->was);
-    victim->how = HELD;
-    if (!page_swap(word, &seen, page_in_state(seen, PAGE_EVICTING)))
+    if (error == -ENOENT) {
+        engine_account(engine, victim->page, -1);
+        page_finish(&engine->pages[victim->page], PAGE_FRESH);
         victim->how = GONE;
-    else if (__atomic_load_n(&region_of_victim(engine, victim)->pins, __ATOMIC_SEQ_CST))
-        give_back(engine, victim, false, 0);
+    } else if (error == -EBUSY && engine->evict_shared) {
+        victim->how = HELD;
+    } else {
+        give_back(engine, victim, false, 3);
+    }
 }
 
 static void take_run(struct engine *engine, size_t i, size_t run)
@@ -249,11 +251,21 @@ static void take_run(struct engine *engine, size_t i, size_t run)
         i += n;
         run -= n;
         if (run > 0) {
-            not_taken(engine, &evictor->victims[i]);
+            not_taken(engine, &evictor->victims[i], moved);
             i++;
             run--;
         }
     }
+}
+
+/* The victim's writers are blocked now, or could not be. From here on a write may rescue it. Until now nobody could: who
+ * rescued and pinned it before it was protected would have it protected under a system call. */
+static void hold(struct engine *engine, struct victim *victim, bool blocked)
+{
+    if (!blocked || __atomic_load_n(&region_of_victim(engine, victim)->pins, __ATOMIC_SEQ_CST))
+        give_back(engine, victim, true, blocked ? 0 : 3);
+    else
+        page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
 }
 
 static void block(struct engine *engine)
@@ -270,8 +282,8 @@ static void block(struct engine *engine)
             continue;
         uintptr_t start = engine_address_of(engine, evictor->victims[i].page);
         bool blocked = engine->pf->ops->protect(engine->pf, start, run << engine->page_shift) == 0;
-        for (size_t k = i; k < i + run && !blocked; k++)
-            give_back(engine, &evictor->victims[k], true, 3);
+        for (size_t k = i; k < i + run; k++)
+            hold(engine, &evictor->victims[k], blocked);
     }
 }
 
@@ -319,7 +331,8 @@ static struct tier *tier_of(struct engine *engine, enum page_place place)
     return place == PLACE_POOL ? engine->pool : engine->spill;
 }
 
-/* Moves the live records of one segment of `from` to `to`. Returns whether there was one to move and it could be. */
+/* Moves the live records of one segment of `from` to `to`. Returns whether that made room:
+ * there was something to move, and it could be. (Records of blocks that realloc has moved are not found: page.h.) */
 static bool move_segment(struct engine *engine, enum page_place from, enum tier_pick which, unsigned live_percent,
                          enum page_place to)
 {
@@ -328,7 +341,7 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
     int offered = source->ops->pick(source, which, live_percent, evictor->items, SPILL_SEGMENT_RECORDS);
     if (offered <= 0)
         return false;
-    size_t n = 0;
+    size_t n = 0, dropped = 0;
     for (int i = 0; i < offered; i++) {
         page_word word;
         struct tier_item *item = &evictor->items[i];
@@ -336,6 +349,7 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
             continue;
         if (page_state(word) == PAGE_RESIDENT) {
             drop_kept_copy(engine, item, word);
+            dropped++;
             continue;
         }
         evictor->items[n] = *item;
@@ -352,7 +366,7 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
         done += (size_t) stored;
     }
     source->ops->pick_done(source);
-    return done == n;
+    return done == n && n + dropped > 0;
 }
 
 static bool sparse(struct tier *tier)
@@ -470,20 +484,18 @@ static void put_back(struct engine *engine, struct victim *victim)
 /* The last moment at which a write can rescue a page has passed when this returns true. */
 static bool settle(struct engine *engine, struct victim *victim)
 {
-    if (!victim->stored) {
-        if (victim->how == TAKEN)
-            put_back(engine, victim);
-        else if (victim->how == HELD)
-            give_back(engine, victim, true, 3);
+    if (victim->how == GONE)
+        return false;
+    if (victim->how == HELD && !close_rescue(engine, victim)) {
+        discard_copy(engine, victim);
         return false;
     }
-    if (victim->how != HELD)
-        return victim->how != GONE;
-    page_word seen = page_in_state(victim->was, PAGE_EVICTING);
-    if (page_swap(&engine->pages[victim->page], &seen, page_in_state(victim->was, PAGE_LEAVING)))
+    if (victim->stored)
         return true;
-    discard_copy(engine, victim);
-    victim->how = GONE;
+    if (victim->how == TAKEN)
+        put_back(engine, victim);
+    else
+        give_back(engine, victim, true, 3);
     return false;
 }
 
@@ -520,11 +532,11 @@ static int free_memory(struct engine *engine)
 /* Some memory could not be freed. Whether this page's was decides: a page must never be both there and stored. */
 static bool is_still_there(struct engine *engine, const struct victim *victim)
 {
-    unsigned char present = 1;
+    unsigned char present;
+    uintptr_t address = engine_address_of(engine, victim->page);
     if (victim->how == TAKEN)
         return false;
-    engine->pf->ops->residency(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine), &present);
-    return present;
+    return engine->pf->ops->residency(engine->pf, address, engine_page_size(engine), &present) < 0 || present;
 }
 
 /* The page stays after all, without the copy. It is LEAVING. */

@@ -163,8 +163,11 @@ static int read_records(struct engine *engine, const struct refill *refill, size
     struct tier_item *wanted = lists->wanted;
     for (size_t k = 0; k < n; k++)
         wanted[k] = wanted_item(refill, i + k);
-    if (n > 1 && tier->ops->load_run)
-        return tier->ops->load_run(tier, wanted, n, slot->records, engine->records_size, lists->records);
+    if (n > 1 && tier->ops->load_run) {
+        int got = tier->ops->load_run(tier, wanted, n, slot->records, engine->records_size, lists->records);
+        if (got > 0)
+            return got; /* else the fault may be a neighbour's: the first one is asked for alone */
+    }
     int result = tier->ops->load(tier, wanted[0].record.page, wanted[0].handle, slot->records, lists->records);
     return result < 0 ? result : 1;
 }
@@ -319,14 +322,19 @@ static bool take_stored(struct engine *engine, size_t page, page_word *word)
     return page_state(*word) == PAGE_STORED && page_swap(&engine->pages[page], word, page_in_state(*word, PAGE_FILLING));
 }
 
-/* Owns the stored pages that follow in the stream's direction, never across the end of a region. */
+/* Owns the stored pages that follow in the stream's direction, never across the end of a region or of the block: another
+ * block may be on its way elsewhere (engine_move). */
 static void extend_run(struct engine *engine, struct refill *refill, int direction)
 {
     size_t page = refill->first;
     page_word word;
-    while (direction && refill->count < engine->ahead) {
+    struct extent live;
+    if (!direction || engine->ahead == 1 || !arena_extent(engine->arena, engine_address_of(engine, page), &live))
+        return;
+    while (refill->count < engine->ahead) {
         page += (size_t) direction;
-        if (page / REGION_PAGES != refill->first / REGION_PAGES || !take_stored(engine, page, &word))
+        if (page / REGION_PAGES != refill->first / REGION_PAGES ||
+            engine_address_of(engine, page) - live.start >= live.length || !take_stored(engine, page, &word))
             return;
         if (direction < 0) {
             memmove(refill->words + 1, refill->words, refill->count * sizeof word);
@@ -418,10 +426,14 @@ static enum fault_result serve(struct engine *engine, size_t page, const struct 
 
 enum fault_result fault_serve(struct engine *engine, const struct trap *trap)
 {
-    if (trap->address - engine->pf->base >= engine->pf->size || !__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE))
+    if (trap->address - engine->pf->base >= engine->pf->size)
         return FAULT_FOREIGN;
     uint64_t start = os_now_ns();
-    engine_enter(engine);
+    bool waited = engine_enter(engine);
+    if (!__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE)) {
+        engine_leave(engine);
+        return waited ? FAULT_HEALED : FAULT_FOREIGN; /* arming was tried and undone meanwhile: the access tells */
+    }
     evict_make_way(engine);
     enum fault_result result = serve(engine, engine_page_of(engine, trap->address), trap);
     engine_leave(engine);

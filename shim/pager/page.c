@@ -13,14 +13,15 @@ static const bool page_moves[PAGE_STATES][PAGE_STATES] = {
                       [PAGE_FRESH] = true,    /* freed; or a fill that failed goes back to where it came from */
                       [PAGE_STORED] = true,   /* likewise; and arrival of a moved page */
                       [PAGE_POISONED] = true},
-    [PAGE_RESIDENT] = {[PAGE_FILLING] = true,   /* first write to a kept copy; free, move */
-                       [PAGE_RESIDENT] = true,  /* flags: age, heat */
-                       [PAGE_EVICTING] = true,  /* writers are about to be blocked */
-                       [PAGE_LEAVING] = true},  /* a copy is kept, or the content is taken in one step */
+    [PAGE_RESIDENT] = {[PAGE_FILLING] = true,  /* first write to a kept copy; free, move */
+                       [PAGE_RESIDENT] = true, /* flags: age, heat */
+                       [PAGE_LEAVING] = true}, /* the evictor has chosen it */
     [PAGE_EVICTING] = {[PAGE_FILLING] = true,  /* rescue by a write; free, move; or the evictor changes its mind */
                        [PAGE_LEAVING] = true}, /* stored: the memory goes */
     [PAGE_LEAVING] = {[PAGE_STORED] = true,
-                      [PAGE_RESIDENT] = true}, /* could not be taken or stored */
+                      [PAGE_EVICTING] = true, /* its writers are blocked now */
+                      [PAGE_RESIDENT] = true, /* pinned meanwhile; could not be taken or stored */
+                      [PAGE_FRESH] = true},   /* the program itself has dropped its memory */
     [PAGE_STORED] = {[PAGE_FILLING] = true,
                      [PAGE_STORED] = true}, /* the record moved to another segment or tier */
     [PAGE_POISONED] = {[PAGE_FILLING] = true}, /* free */

@@ -11,7 +11,7 @@
  *   RESIDENT   anybody: a fault (write to a protected      the content; what place and handle name is a true copy
  *              page), the evictor
  *   EVICTING   the evictor reads it; a fault rescues it    the content, protected
- *   LEAVING    the evictor owns it; all others wait        going
+ *   LEAVING    the evictor owns it; all others wait        being protected or taken away; later: going
  *   STORED     anybody who faults takes it to FILLING      nothing; the content is at PLACE, handle
  *   POISONED   nobody: the content is lost                 nothing
  *

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* All but memory_resident() stay out of the fault path. A thread of the program's with a stack of 16 KiB may be asking,
+/* All but memory_resident() and memory_page_tables() stay out of the fault path. A thread of the program's with a stack of 16 KiB may be asking,
  * though: a few of these are alive at once, and must fit. */
 #pragma GCC diagnostic ignored "-Wframe-larger-than="
 #define NAME_SIZE  1024
@@ -379,9 +379,24 @@ void memory_use(struct memory_use *out)
 
 uint64_t memory_resident(void)
 {
+    static struct os_proc_file statm = {.path = "/proc/self/statm"};
     char content[128];
-    if (os_read_file("/proc/self/statm", content, sizeof content) <= 0)
+    ssize_t length = os_proc_read(&statm, content, sizeof content - 1, 0);
+    if (length <= 0)
         return 0;
+    content[length] = 0;
     const char *resident = strchr(content, ' ');
     return resident ? number_at(resident) * os_page_size() : 0;
+}
+
+uint64_t memory_page_tables(void)
+{
+    static struct os_proc_file status = {.path = "/proc/self/status"};
+    char content[4096];
+    ssize_t length = os_proc_read(&status, content, sizeof content - 1, 0);
+    if (length <= 0)
+        return 0;
+    content[length] = 0;
+    const char *field = strstr(content, "VmPTE:");
+    return field ? number_at(field + strlen("VmPTE:")) * 1024 : 0;
 }

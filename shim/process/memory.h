@@ -35,4 +35,7 @@ void memory_use(struct memory_use *out);
 /** Resident bytes alone, from /proc/self/statm: cheap enough for the pager's loop (async-signal-safe). */
 uint64_t memory_resident(void);
 
+/** Bytes of page tables (VmPTE), for the pager's loop. One thread at a time, as memory_resident(). */
+uint64_t memory_page_tables(void);
+
 #endif

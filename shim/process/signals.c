@@ -16,9 +16,22 @@ static struct {
     signal_server server;
     struct sigaction program[OURS]; /* what the program has set; guarded by a sequence count for the handler's sake */
     uint32_t changes;               /* odd while `program` is being written */
+    uint32_t owner;                 /* the process whose dispositions these are; 0 until installed */
 } state;
 
 bool signals_ours(int number) { return number == SIGSEGV || number == SIGBUS; }
+
+/* Not before we have taken over, and not in a child of vfork(), which shares this memory but not its signals. */
+bool signals_claimed(int number)
+{
+    return signals_ours(number) && state.owner && state.owner == os_process_id();
+}
+
+void signals_after_fork_child(void)
+{
+    if (state.owner)
+        state.owner = os_process_id();
+}
 
 static size_t slot_of(int number) { return number == SIGBUS; }
 
@@ -74,6 +87,12 @@ int signals_program_action(int number, const struct sigaction *action, struct si
 
 /* Brought about by an instruction, not by kill() and the like. */
 static bool is_fault(const siginfo_t *info) { return info->si_code > 0 && info->si_code != SI_KERNEL; }
+
+/* A memory error that the hardware found: nothing that bringing a page in could mend. */
+static bool is_hardware(const siginfo_t *info)
+{
+    return info->si_signo == SIGBUS && (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO);
+}
 
 /* Lets the signal do what it does without any handler. A faulting instruction faults again as soon as we return, with
  * the same siginfo and a core that shows it; a signal that was sent is sent once more. */
@@ -137,12 +156,19 @@ static void report_lost(const siginfo_t *info, void *context)
 static void handler(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
-    enum signal_verdict verdict = is_fault(info) ? state.server(number, info, context) : SIGNAL_PROGRAMS;
+    enum signal_verdict verdict = is_fault(info) && !is_hardware(info) ? state.server(number, info, context) : SIGNAL_PROGRAMS;
     errno = saved;
     if (verdict == SIGNAL_PROGRAMS)
         to_program(number, info, context);
     else if (verdict == SIGNAL_LOST)
         report_lost(info, context);
+}
+
+void signals_uninstall(void)
+{
+    for (size_t i = 0; state.owner && i < OURS; i++)
+        next.sigaction(ours[i], &state.program[i], NULL);
+    state.owner = 0;
 }
 
 int signals_install(signal_server server)
@@ -153,9 +179,13 @@ int signals_install(signal_server server)
         memset(&action, 0, sizeof action);
         action.sa_sigaction = handler;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+        /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. */
+        sigfillset(&action.sa_mask);
+        signals_strip(&action.sa_mask);
         if (next.sigaction(ours[i], &action, &state.program[i]) < 0)
             return -errno;
     }
+    state.owner = os_process_id();
     /* A parent may have left them blocked, which would turn every fault into death. */
     sigset_t set;
     sigemptyset(&set);

@@ -25,6 +25,15 @@ int signals_install(signal_server server);
 /** Whether `number` is one of the two. */
 bool signals_ours(int number);
 
+/** Whether what the program says about `number` is ours to answer now. */
+bool signals_claimed(int number);
+
+/** Gives both signals back to the program, as it had set them. When start-up fails. */
+void signals_uninstall(void);
+
+/** In a forked child. */
+void signals_after_fork_child(void);
+
 /** What sigaction(2) does for one of the two, as the program sees it. Returns 0. */
 int signals_program_action(int number, const struct sigaction *action, struct sigaction *old);
 
