@@ -62,7 +62,7 @@ struct platform_ops {
 
     /**
      * Reserves pf->size bytes (a power of two, or what is left of it: may be shrunk on return) of inaccessible address
-     * space and sets pf->base, aligned to 1 GiB, and pf->page. After: every page is closed. Once, at start-up.
+     * space and sets pf->base, aligned to 1 GiB (2 MiB if it is small), and pf->page. After: every page is closed. Once, at start-up.
      */
     int (*reserve)(struct platform *pf);
 
@@ -109,7 +109,7 @@ struct platform_ops {
     /** The content of one protected page: in place, or copied into scratch (page bytes). NULL when it cannot be read. */
     const void *(*peek)(struct platform *pf, uintptr_t page, void *scratch);
 
-    /** present (protected or not) -> absent, content lost. Batched: costs about as much for many extents as for one. */
+    /** present and protected -> absent, content lost. Batched: costs about as much for many extents as for one. */
     int (*drop)(struct platform *pf, const struct extent *extents, size_t n);
 
     /**

@@ -10,7 +10,8 @@
 
 enum vm_protection { VM_NONE, VM_READ, VM_READ_WRITE };
 
-/** Reserves pf->size bytes of inaccessible address space aligned to 1 GiB, less where limits demand; sets base, size. */
+/** Reserves pf->size bytes of inaccessible address space aligned to 1 GiB (2 MiB where it is smaller than 2 GiB), less
+ *  where limits demand; sets base and size. */
 int vm_reserve(struct platform *pf);
 
 void vm_release(struct platform *pf);
@@ -37,6 +38,9 @@ int vm_copy_out(uintptr_t start, void *out, size_t length);
 
 /** Moves the memory of `from` to `to`; `from` stays mapped and empty. -errno: nothing was moved. */
 int vm_move(uintptr_t from, uintptr_t to, size_t length);
+
+/** Copies the pages of `from` that have content to `to`; both accessible. */
+int vm_copy_present(uintptr_t from, uintptr_t to, size_t length);
 
 /** Whether memory can be read and written in spite of its protection; leaves a way open for vm_peek/vm_poke. */
 int vm_behind_open(int *handle);

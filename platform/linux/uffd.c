@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <string.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -74,19 +74,26 @@ static int open_raw(enum mode mode)
 }
 
 /* An open descriptor with what we need switched on, or a negative errno. */
-static int open_uffd(enum mode mode)
+static int open_with(enum mode mode, uint64_t wanted)
 {
     int fd = open_raw(mode);
     if (fd < 0)
         return fd;
-    struct uffdio_api api = {.api = UFFD_API,
-                             .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | (mode == BY_SIGNAL ? UFFD_FEATURE_SIGBUS : 0)};
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | wanted};
     long result = SYS3(SYS_ioctl, fd, UFFDIO_API, &api);
     if (result < 0) {
         os_close(fd);
         return (int) result;
     }
     return os_fd_raise(fd);
+}
+
+static int open_uffd(enum mode mode)
+{
+    if (mode == BY_SIGNAL)
+        return open_with(mode, UFFD_FEATURE_SIGBUS);
+    int fd = open_with(mode, UFFD_FEATURE_EXACT_ADDRESS);
+    return fd == -EINVAL ? open_with(mode, 0) : fd; /* older kernels name the page only */
 }
 
 static int watch(int fd, uintptr_t start, size_t length)
@@ -172,7 +179,7 @@ static int64_t uffd_place(struct platform *pf, uintptr_t start, size_t length, c
     const struct state *state = pf->state;
     if (!content)
         return place_zeros(state, start, length, pf->page);
-    if (pf->staging && (uintptr_t) content - (uintptr_t) pf->staging < pf->staging_size)
+    if (writable && pf->staging && (uintptr_t) content - (uintptr_t) pf->staging < pf->staging_size)
         return place_staged(state->fd, start, length, pf->page, (uintptr_t) content);
     return place_content(state->fd, start, length, pf->page, content, writable);
 }
@@ -262,6 +269,18 @@ static int64_t move_pieces(const struct platform *pf, int fd, uintptr_t from, ui
     REPEAT(length, pf->page, move_piece(pf, fd, from + at, to + at, piece, &done));
 }
 
+/* A moved mapping never merges with its new neighbours: when mappings run low, content is copied instead. */
+static int move_unwatched(struct state *state, uintptr_t from, uintptr_t to, size_t length)
+{
+    struct protection *protection = &state->protection;
+    lock_acquire(&protection->lock);
+    bool moved = protection_left(protection) > protection->edges_max / 2 && vm_move(from, to, length) == 0;
+    if (moved)
+        protection_spend(protection, 2);
+    lock_release(&protection->lock);
+    return moved ? 0 : vm_copy_present(from, to, length);
+}
+
 static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
 {
     const struct state *state = pf->state;
@@ -269,9 +288,7 @@ static int uffd_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t l
      * was merged is then no longer watched. A neighbour's absent pages would read as zeros. */
     if (state->fd >= 0)
         return all_or_error(move_pieces(pf, state->fd, from, to, length), length);
-    if (vm_move(from, to, length) < 0)
-        memcpy((void *) to, (const void *) from, length);
-    return 0;
+    return move_unwatched(pf->state, from, to, length);
 }
 
 /* ---- probing ---- */
@@ -307,12 +324,8 @@ static int try_out(int fd, unsigned char *pages, size_t page, bool *takes, const
 
 static void explain(char *why, size_t size, const char *step, int error)
 {
-    strncpy(why, step, size - 1);
-    strncat(why,
-            error == -ENOSYS  ? " is not in this kernel"
-            : error == -EPERM ? " is not permitted"
-                              : " failed",
-            size - strlen(why) - 1);
+    const char *what = error == -ENOSYS ? "is not in this kernel" : error == -EPERM ? "is not permitted" : "failed";
+    snprintf(why, size, "%s %s", step, what);
 }
 
 static int probe(enum mode mode, struct platform_caps *caps, char *why, size_t size)
@@ -466,8 +479,10 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
         lock_acquire(&state->protection.lock);
         return false;
     }
-    if (phase == FORK_CHILD)
+    if (phase == FORK_CHILD) {
         lock_adopt(&state->protection.lock);
+        protection_spend(&state->protection, state->protection.edges); /* what a child inherits no longer merges */
+    }
     lock_release(&state->protection.lock);
     if (phase == FORK_PARENT || state->fd < 0)
         return false;

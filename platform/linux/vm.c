@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <ucontext.h>
@@ -23,6 +25,19 @@ static uintptr_t map_nothing(size_t size)
 {
     long at = SYS6(SYS_mmap, NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return at < 0 && at > -4096 ? 0 : (uintptr_t) at;
+}
+
+/* Neighbouring mappings merge only when their pages' owner (the kernel's anon_vma) is the same. One touch gives the whole
+ * reservation one owner, and whatever is later split off inherits it. */
+static int unify(uintptr_t base)
+{
+    size_t page = os_page_size();
+    int result = vm_protect(base, page, VM_READ_WRITE);
+    if (result < 0)
+        return result;
+    *(volatile char *) base = 1;
+    vm_protect(base, page, VM_NONE);
+    return vm_discard(&(struct extent){base, page}, 1);
 }
 
 int vm_reserve(struct platform *pf)
@@ -46,7 +61,7 @@ int vm_reserve(struct platform *pf)
             SYS2(SYS_munmap, base + size, at + slack - base);
         pf->base = base;
         pf->size = size;
-        return 0;
+        return unify(base);
     }
     return -ENOMEM;
 }
@@ -205,11 +220,40 @@ int vm_move(uintptr_t from, uintptr_t to, size_t length)
     return at == (long) to ? 0 : (int) at;
 }
 
+int vm_copy_present(uintptr_t from, uintptr_t to, size_t length)
+{
+    size_t page = os_page_size();
+    unsigned char vec[256];
+    for (size_t at = 0; at < length; at += sizeof vec * page) {
+        size_t bytes = length - at < sizeof vec * page ? length - at : sizeof vec * page;
+        int result = vm_residency(from + at, bytes, page, vec);
+        if (result < 0)
+            return result;
+        for (size_t i = 0; i < bytes / page; i++)
+            if (vec[i])
+                memcpy((void *) (to + at + i * page), (const void *) (from + at + i * page), page);
+    }
+    return 0;
+}
+
 /* ---- behind the protection ---- */
+
+/* A process that has given up privilege is closed to inspection, its own too; for the moment of opening it is not. */
+static int open_memory(void)
+{
+    int fd = os_open("/proc/self/mem", O_RDWR, 0);
+    long dumpable = SYS1(SYS_prctl, PR_GET_DUMPABLE);
+    if (fd != -EACCES || dumpable == 1)
+        return fd;
+    SYS2(SYS_prctl, PR_SET_DUMPABLE, 1);
+    fd = os_open("/proc/self/mem", O_RDWR, 0);
+    SYS2(SYS_prctl, PR_SET_DUMPABLE, dumpable == 2 ? 0 : dumpable); /* 2 cannot be set; 0 is as strict */
+    return fd;
+}
 
 int vm_behind_open(int *handle)
 {
-    int fd = os_open("/proc/self/mem", O_RDWR, 0);
+    int fd = open_memory();
     if (fd < 0)
         return fd;
     *handle = os_fd_raise(fd);

@@ -12,6 +12,7 @@
 #include "../os.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static int mprotect_probe(struct platform_caps *caps, char *why, size_t size)
         .move = true,
     };
     if (!behind)
-        strncpy(why, "memory cannot be written behind its protection: nothing can be paged out", size - 1);
+        snprintf(why, size, "memory cannot be written behind its protection: nothing can be paged out");
     return 0;
 }
 
@@ -131,13 +132,36 @@ static int mprotect_residency(struct platform *pf, uintptr_t start, size_t lengt
     return vm_residency(start, length, pf->page, vec);
 }
 
+/* How far the protection at `at` goes on. */
+static size_t run_of(const struct protection *protection, uintptr_t at, size_t length)
+{
+    size_t run = UNIT;
+    while (run < length && protection_at(protection, at + run) == protection_at(protection, at))
+        run += UNIT;
+    return run;
+}
+
+/* How many bytes from `start` on are inaccessible: where content can be put unseen. */
+static size_t closed_bytes(const struct protection *protection, uintptr_t start, size_t length)
+{
+    return protection_at(protection, start) == VM_NONE ? run_of(protection, start, length) : 0;
+}
+
 static int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content,
                               bool writable)
 {
     struct state *state = pf->state;
-    int result = content ? vm_poke(state->behind, start, content, length) : 0;
+    struct protection *protection = &state->protection;
+    enum vm_protection after = writable ? VM_READ_WRITE : VM_READ;
+    lock_acquire(&protection->lock);
+    if (content)
+        length = closed_bytes(protection, start, length);
+    int result = length ? 0 : -EEXIST;
+    if (result == 0 && content)
+        result = vm_poke(state->behind, start, content, length);
     if (result == 0)
-        result = protect_as(pf, start, length, writable ? VM_READ_WRITE : VM_READ);
+        result = protection_set_locked(protection, start, length, after);
+    lock_release(&protection->lock);
     return result < 0 ? result : (int64_t) length;
 }
 
@@ -163,16 +187,28 @@ static int mprotect_drop(struct platform *pf, const struct extent *extents, size
     return vm_discard(extents, n);
 }
 
-/* What cannot be moved is copied; `to` may be closed to everyone else. */
-static int copy_run(const struct state *state, uintptr_t from, uintptr_t to, size_t length)
+/* Moves one run that is accessible at `from`. A moved mapping never merges with its new neighbours: when mappings run
+ * low, content is copied instead. */
+static int move_run(struct state *state, uintptr_t from, uintptr_t to, size_t length)
 {
-    if (state->behind >= 0)
-        return vm_poke(state->behind, to, (const void *) from, length);
-    memcpy((void *) to, (const void *) from, length);
-    return 0;
+    struct protection *protection = &state->protection;
+    if (protection_left(protection) > protection->edges_max / 2 && vm_move(from, to, length) == 0) {
+        protection_spend(protection, 2);
+        return protection_set_locked(protection, to, length, VM_READ_WRITE); /* it brings its old one along */
+    }
+    int result = protection_set_locked(protection, to, length, VM_READ_WRITE);
+    return result < 0 ? result : vm_copy_present(from, to, length);
 }
 
-/* A mapping at a time: the kernel moves no more in one call. The lock keeps the map steady for the whole move. */
+/* Opens an inaccessible unit of `from` if it has content. Returns whether it has. */
+static bool open_if_present(struct protection *protection, uintptr_t unit)
+{
+    unsigned char present = 0;
+    return vm_residency(unit, UNIT, UNIT, &present) == 0 && present &&
+           protection_set_locked(protection, unit, UNIT, VM_READ_WRITE) == 0;
+}
+
+/* Run by run: the kernel moves no more than one mapping in a call. The lock keeps the map steady for the whole move. */
 static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
 {
     struct state *state = pf->state;
@@ -180,16 +216,10 @@ static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size
     lock_acquire(&protection->lock);
     int result = 0;
     for (size_t at = 0, run; at < length && result == 0; at += run) {
-        enum vm_protection now = protection_at(protection, from + at);
-        run = UNIT;
-        while (at + run < length && protection_at(protection, from + at + run) == now)
-            run += UNIT;
-        if (now == VM_NONE)
-            continue;
-        if (vm_move(from + at, to + at, run) < 0)
-            result = copy_run(state, from + at, to + at, run);
-        if (result == 0) /* a mapping that arrives brings its old protection along */
-            result = protection_set_locked(protection, to + at, run, VM_READ_WRITE);
+        bool accessible = protection_at(protection, from + at) != VM_NONE;
+        run = accessible ? run_of(protection, from + at, length - at) : UNIT;
+        if (accessible || open_if_present(protection, from + at))
+            result = move_run(state, from + at, to + at, run);
     }
     lock_release(&protection->lock);
     return result;
@@ -217,8 +247,10 @@ static int mprotect_fork(struct platform *pf, enum platform_fork phase)
         lock_acquire(&state->protection.lock);
         return 0;
     }
-    if (phase == FORK_CHILD)
+    if (phase == FORK_CHILD) {
         lock_adopt(&state->protection.lock);
+        protection_spend(&state->protection, state->protection.edges); /* what a child inherits no longer merges */
+    }
     lock_release(&state->protection.lock);
     if (phase == FORK_PARENT || state->behind < 0)
         return 0;

@@ -60,8 +60,14 @@ enum vm_protection protection_at(const struct protection *protection, uintptr_t 
     return (enum vm_protection) protection->map[unit_of(protection, address)];
 }
 
+void protection_spend(struct protection *protection, size_t mappings)
+{
+    __atomic_store_n(&protection->spent, protection->spent + mappings, __ATOMIC_RELAXED);
+}
+
 size_t protection_left(const struct protection *protection)
 {
-    size_t edges = __atomic_load_n(&protection->edges, __ATOMIC_RELAXED);
+    size_t edges = __atomic_load_n(&protection->edges, __ATOMIC_RELAXED) +
+                   __atomic_load_n(&protection->spent, __ATOMIC_RELAXED);
     return edges < protection->edges_max ? protection->edges_max - edges : 0;
 }

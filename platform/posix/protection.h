@@ -22,6 +22,7 @@ struct protection {
     unsigned char *map; /* enum vm_protection of every unit */
     size_t edges;       /* neighbouring units that differ: the mappings that the arena costs; read without the lock */
     size_t edges_max;   /* constant */
+    size_t spent;       /* mappings that cost more than an edge, for good; read without the lock */
 };
 
 /** Everything is VM_NONE. Returns 0 or -ENOMEM. */
@@ -36,6 +37,9 @@ int protection_set_locked(struct protection *protection, uintptr_t start, size_t
 
 /** How the unit at `address` is protected; by a caller who holds the lock. */
 enum vm_protection protection_at(const struct protection *protection, uintptr_t address);
+
+/** Books mappings that will not merge again (moved ones; those of a forked child). By a caller who holds the lock. */
+void protection_spend(struct protection *protection, size_t mappings);
 
 /** Mappings that may still be spent; 0 when the share is used up. */
 size_t protection_left(const struct protection *protection);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -17,6 +18,11 @@
 
 #include "../lifecycle.h"
 #include "hooks.h"
+
+/* A cleanup handler is a setjmp(), but its second return goes on to unwind, never back into the call. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wclobbered"
+#endif
 
 #define WINDOW_MIN ((size_t) 64 << 10)
 
@@ -66,26 +72,36 @@ static size_t pin(const void *buffer, size_t size, bool write)
     return size;
 }
 
-/* A buffer while it is held. Let go of by scope: the call may be cancelled, which unwinds. */
+/* A buffer while it is held. The call may be cancelled: then a cleanup handler lets go of it. */
 struct held {
     const void *buffer;
     size_t size;
 };
 
-static void let_go(struct held *held)
+static struct held hold(const void *buffer, size_t size, bool write)
 {
+    return (struct held){buffer, ours(buffer) ? pin(buffer, size, write) : 0};
+}
+
+static void let_go(void *argument)
+{
+    const struct held *held = argument;
     if (held->size)
         engine_unpin(&vp.engine, (uintptr_t) held->buffer, held->size);
 }
 
-#define HELD(name, buffer, size, write) \
-    __attribute__((cleanup(let_go))) struct held name = {buffer, ours(buffer) ? pin(buffer, size, write) : 0}
+/* From HOLD to the LET_GO of the same block the buffer is held. */
+#define HOLD(name, buffer, size, write)               \
+    struct held name = hold(buffer, size, write);     \
+    pthread_cleanup_push(let_go, &name)
+#define LET_GO pthread_cleanup_pop(1)
 
 /* One call on one window. */
-#define PINNED(result, buffer, size, write, call)                     \
-    do {                                                              \
-        HELD(held_, buffer, size, write);                             \
-        result = call;                                                \
+#define PINNED(result, buffer, size, write, call) \
+    do {                                          \
+        HOLD(held_, buffer, size, write);         \
+        result = call;                            \
+        LET_GO;                                   \
     } while (0)
 
 /* ---- read and write ---- */
@@ -252,20 +268,24 @@ static void pin_vector(struct held_vector *held, const struct iovec *vector, siz
     }
 }
 
-static void let_go_vector(struct held_vector *held)
+static void let_go_vector(void *argument)
 {
+    const struct held_vector *held = argument;
     for (size_t i = 0; i < held->count; i++)
         let_go(&(struct held){held->vector[i].iov_base, held->pinned[i]});
 }
 
-#define VECTORED(vector, n, write, call)                                            \
-    __extension__({                                                                 \
-        HELD(self_, vector, (n) * sizeof *(vector), false);                         \
-        __attribute__((cleanup(let_go_vector))) struct held_vector held_;           \
-        held_.count = 0;                                                            \
-        pin_vector(&held_, vector, n, write);                                       \
-        call;                                                                       \
-    })
+#define VECTORED(result, vector, n, write, call)                        \
+    do {                                                                \
+        struct held_vector held_;                                       \
+        held_.count = 0;                                                \
+        HOLD(self_, vector, (n) * sizeof *(vector), false);             \
+        pthread_cleanup_push(let_go_vector, &held_);                    \
+        pin_vector(&held_, vector, n, write);                           \
+        result = call;                                                  \
+        pthread_cleanup_pop(1);                                         \
+        LET_GO;                                                         \
+    } while (0)
 
 static bool plausible(size_t count) { return count > 0 && count <= IOV_MAX; }
 
@@ -299,7 +319,9 @@ VP_EXPORT ssize_t readv(int fd, const struct iovec *vector, int count)
         return originals()->readv(fd, vector, count);
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, read(fd, part_->iov_base, part_->iov_len));
-    return VECTORED(vector, (size_t) count, true, originals()->readv(fd, vector, count));
+    ssize_t got;
+    VECTORED(got, vector, (size_t) count, true, originals()->readv(fd, vector, count));
+    return got;
 }
 
 VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
@@ -308,7 +330,9 @@ VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
         return originals()->writev(fd, vector, count);
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, write(fd, part_->iov_base, part_->iov_len));
-    return VECTORED(vector, (size_t) count, false, originals()->writev(fd, vector, count));
+    ssize_t put;
+    VECTORED(put, vector, (size_t) count, false, originals()->writev(fd, vector, count));
+    return put;
 }
 
 /* Whether any of what a message points to is in the arena. */
@@ -318,27 +342,34 @@ static bool message_ours(const struct msghdr *message)
                        (plausible(message->msg_iovlen) && vector_ours(message->msg_iov, message->msg_iovlen)));
 }
 
-#define MESSAGE(message, write, call)                                            \
-    __extension__({                                                              \
-        HELD(header_, message, sizeof *(message), write);                        \
-        HELD(name_, (message)->msg_name, (message)->msg_namelen, write);         \
-        HELD(control_, (message)->msg_control, (message)->msg_controllen, write); \
-        size_t n_ = plausible((message)->msg_iovlen) ? (message)->msg_iovlen : 0; \
-        VECTORED((message)->msg_iov, n_, write, call);                           \
-    })
+#define MESSAGE(result, message, write, call)                                       \
+    do {                                                                            \
+        HOLD(header_, message, sizeof *(message), write);                           \
+        HOLD(name_, (message)->msg_name, (message)->msg_namelen, write);            \
+        HOLD(control_, (message)->msg_control, (message)->msg_controllen, write);   \
+        size_t n_ = plausible((message)->msg_iovlen) ? (message)->msg_iovlen : 0;   \
+        VECTORED(result, (message)->msg_iov, n_, write, call);                      \
+        LET_GO;                                                                     \
+        LET_GO;                                                                     \
+        LET_GO;                                                                     \
+    } while (0)
 
 VP_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     if (!message_ours(message))
         return originals()->recvmsg(fd, message, flags);
-    return MESSAGE(message, true, originals()->recvmsg(fd, message, flags));
+    ssize_t got;
+    MESSAGE(got, message, true, originals()->recvmsg(fd, message, flags));
+    return got;
 }
 
 VP_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     if (!message_ours(message))
         return originals()->sendmsg(fd, message, flags);
-    return MESSAGE(message, false, originals()->sendmsg(fd, message, flags));
+    ssize_t put;
+    MESSAGE(put, message, false, originals()->sendmsg(fd, message, flags));
+    return put;
 }
 
 /* ---- sockets: on a stream, in windows; else one call is one message, and none is larger than a window ---- */
@@ -369,9 +400,13 @@ VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockadd
     const void *address = from.__sockaddr__;
     if ((!ours(buffer) && !ours(address) && !ours(length)) || !plausible_size(size))
         return originals()->recvfrom(fd, buffer, size, flags, from, length);
-    HELD(address_, address, length ? *length : 0, true);
-    HELD(length_, length, sizeof *length, true);
-    return TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recvfrom(fd, at_, n_, flags, from, length));
+    ssize_t got;
+    HOLD(address_, address, length ? *length : 0, true);
+    HOLD(length_, length, sizeof *length, true);
+    got = TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recvfrom(fd, at_, n_, flags, from, length));
+    LET_GO;
+    LET_GO;
+    return got;
 }
 
 VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, sockaddr_given to, socklen_t length)
@@ -379,8 +414,11 @@ VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, soc
     const void *address = to.__sockaddr__;
     if ((!ours(buffer) && !ours(address)) || !plausible_size(size))
         return originals()->sendto(fd, buffer, size, flags, to, length);
-    HELD(address_, address, length, false);
-    return TRANSFER(fd, size, true, false, originals()->sendto(fd, at_, n_, flags, to, length));
+    ssize_t put;
+    HOLD(address_, address, length, false);
+    put = TRANSFER(fd, size, true, false, originals()->sendto(fd, at_, n_, flags, to, length));
+    LET_GO;
+    return put;
 }
 
 /* ---- streams: libc's own reads and writes of large requests go straight to the buffer ---- */
@@ -412,18 +450,24 @@ VP_EXPORT size_t fread_unlocked(void *buffer, size_t size, size_t count, FILE *s
     return STREAMED(buffer, size, count, stream, true, originals()->fread_unlocked);
 }
 
-static void unlock_stream(FILE **stream) { funlockfile(*stream); }
+static void unlock_stream(void *stream) { funlockfile(stream); }
 
-#define LOCKED(stream)   \
-    flockfile(stream);   \
-    __attribute__((cleanup(unlock_stream), unused)) FILE *locked_ = stream
+/* The whole as one operation on the stream. */
+#define LOCKED(result, stream, call)                       \
+    do {                                                   \
+        flockfile(stream);                                 \
+        pthread_cleanup_push(unlock_stream, stream);       \
+        result = call;                                     \
+        pthread_cleanup_pop(1);                            \
+    } while (0)
 
 VP_EXPORT size_t fread(void *buffer, size_t size, size_t count, FILE *stream)
 {
     if (!streamable(buffer, size, count, stream))
         return originals()->fread(buffer, size, count, stream);
-    LOCKED(stream);
-    return fread_unlocked(buffer, size, count, stream);
+    size_t got;
+    LOCKED(got, stream, fread_unlocked(buffer, size, count, stream));
+    return got;
 }
 
 VP_EXPORT size_t __fread_chk(void *buffer, size_t room, size_t size, size_t count, FILE *stream)
@@ -451,6 +495,7 @@ VP_EXPORT size_t fwrite(const void *buffer, size_t size, size_t count, FILE *str
 {
     if (!streamable(buffer, size, count, stream))
         return originals()->fwrite(buffer, size, count, stream);
-    LOCKED(stream);
-    return fwrite_unlocked(buffer, size, count, stream);
+    size_t put;
+    LOCKED(put, stream, fwrite_unlocked(buffer, size, count, stream));
+    return put;
 }
