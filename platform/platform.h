@@ -106,7 +106,9 @@ struct platform_ops {
     /** Undoes protect(). */
     int (*unprotect)(struct platform *pf, uintptr_t start, size_t length);
 
-    /** The content of one protected page: in place, or copied into scratch (page bytes). NULL when it cannot be read. */
+    /** Copies the content of one page into scratch (page bytes) and returns that; NULL when it cannot be read. The page was
+     *  protected; meanwhile a write may have rescued it, and the program may be freeing it: what is returned is then of no
+     *  use, but nothing bad happens. */
     const void *(*peek)(struct platform *pf, uintptr_t page, void *scratch);
 
     /** present and protected -> absent, content lost. Batched: costs about as much for many extents as for one. */

@@ -244,9 +244,13 @@ static uint64_t resident_elsewhere(void)
     return all > arena ? all - arena : 0;
 }
 
+/* What paging itself takes: the evictor's and the tiers' buffers. Bytes. */
+static uint64_t paging_reserve(void) { return (UINT64_C(4) << 20) + 64 * vp.platform.page; }
+
 static bool fits(uint64_t live)
 {
-    return live <= vp.budget && live + resident_elsewhere() <= vp.budget;
+    uint64_t most = live + __atomic_load_n(&vp.arena.ranges.bytes[RANGE_KEPT], __ATOMIC_RELAXED) + paging_reserve();
+    return most <= vp.budget && most + resident_elsewhere() <= vp.budget;
 }
 
 /* What is available to this process is more than what is free: it has some already. */
@@ -338,6 +342,8 @@ __attribute__((constructor)) static void shim_start(void)
         log_warn("the program runs without paging: %s", why);
     else
         vp.arena.ready = true;
+    if (vp.options.ram && vp.options.ram / 16 < vp.arena.keep_max)
+        vp.arena.keep_max = vp.options.ram / 16;
 }
 
 __attribute__((destructor)) static void shim_end(void)

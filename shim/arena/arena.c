@@ -110,7 +110,8 @@ void arena_attach(struct arena *arena, const struct extent *extent)
 void arena_return(struct arena *arena, const struct extent *extent, bool reusable)
 {
     /* Giving memory back takes long: not under the lock. */
-    bool keep = reusable && extent->length <= KEEP_ONE && __atomic_load_n(&arena->keep_max, __ATOMIC_RELAXED) > 0;
+    bool keep = reusable && extent->length <= KEEP_ONE &&
+                extent->length <= __atomic_load_n(&arena->keep_max, __ATOMIC_RELAXED);
     if (!keep)
         arena->pf->ops->close(arena->pf, extent->start, extent->length);
     lock_acquire(&arena->lock);

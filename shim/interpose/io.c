@@ -335,6 +335,61 @@ VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
     return put;
 }
 
+VP_EXPORT ssize_t preadv64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
+{
+    if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
+        return originals()->preadv64v2(fd, vector, count, offset, flags);
+    if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
+        return PART_BY_PART(vector, (size_t) count,
+                            pread64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
+    ssize_t got;
+    VECTORED(got, vector, (size_t) count, true, originals()->preadv64v2(fd, vector, count, offset, flags));
+    return got;
+}
+
+VP_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
+{
+    if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
+        return originals()->pwritev64v2(fd, vector, count, offset, flags);
+    if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
+        return PART_BY_PART(vector, (size_t) count,
+                            pwrite64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
+    ssize_t put;
+    VECTORED(put, vector, (size_t) count, false, originals()->pwritev64v2(fd, vector, count, offset, flags));
+    return put;
+}
+
+VP_EXPORT ssize_t preadv2(int fd, const struct iovec *vector, int count, off_t offset, int flags)
+{
+    return preadv64v2(fd, vector, count, offset, flags);
+}
+
+VP_EXPORT ssize_t pwritev2(int fd, const struct iovec *vector, int count, off_t offset, int flags)
+{
+    return pwritev64v2(fd, vector, count, offset, flags);
+}
+
+/* Without flags an offset of -1 is an error, not the file's position. */
+VP_EXPORT ssize_t preadv64(int fd, const struct iovec *vector, int count, off64_t offset)
+{
+    return offset < 0 ? originals()->preadv64(fd, vector, count, offset) : preadv64v2(fd, vector, count, offset, 0);
+}
+
+VP_EXPORT ssize_t pwritev64(int fd, const struct iovec *vector, int count, off64_t offset)
+{
+    return offset < 0 ? originals()->pwritev64(fd, vector, count, offset) : pwritev64v2(fd, vector, count, offset, 0);
+}
+
+VP_EXPORT ssize_t preadv(int fd, const struct iovec *vector, int count, off_t offset)
+{
+    return preadv64(fd, vector, count, offset);
+}
+
+VP_EXPORT ssize_t pwritev(int fd, const struct iovec *vector, int count, off_t offset)
+{
+    return pwritev64(fd, vector, count, offset);
+}
+
 /* Whether any of what a message points to is in the arena. */
 static bool message_ours(const struct msghdr *message)
 {

@@ -56,6 +56,7 @@ struct pager_config {
 /* The pager's own state (pager.c). */
 struct pager {
     struct pager_config config;
+    bool configured;     /* `config` is complete; set once, read by any thread */
     uint32_t running;    /* the thread is there (or being made); any thread, atomically */
     uint32_t asleep;     /* the thread waits for the bell; it writes, any thread reads */
     uint32_t bell;       /* futex: rings for the thread */

@@ -478,6 +478,7 @@ static void put_back(struct engine *engine, struct victim *victim)
     while (engine->pf->ops->place(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine),
                                   victim->content, true) < 0)
         os_yield(); /* the memory is there: it is the page itself that moves */
+    victim->was &= ~PAGE_PROTECTED;
     give_back(engine, victim, false, 3);
 }
 

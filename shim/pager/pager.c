@@ -155,12 +155,15 @@ int pager_start(struct engine *engine, const struct pager_config *config)
     lock_acquire(&engine->evict_lock);
     apportion(engine);
     lock_release(&engine->evict_lock);
+    __atomic_store_n(&engine->pager.configured, true, __ATOMIC_RELEASE);
     return start_thread(engine);
 }
 
 bool pager_ring(struct engine *engine)
 {
     struct pager *pager = &engine->pager;
+    if (!__atomic_load_n(&pager->configured, __ATOMIC_ACQUIRE))
+        return false;
     if (!__atomic_load_n(&pager->running, __ATOMIC_ACQUIRE) && (pager->config.no_thread || start_thread(engine) < 0))
         return false;
     __atomic_fetch_add(&pager->bell, 1, __ATOMIC_SEQ_CST);

@@ -22,7 +22,7 @@ class Mode:
 MODES = {
     "default": Mode(),
     "lazy": Mode(("--lazy",), lazy=True),
-    "floor": Mode(("--ram", "16M"), 16),  # the smallest --ram there is
+    "floor": Mode(("--ram", "32M"), 32),  # the smallest --ram there is
     "ram64": Mode(("--ram", "64M"), 64),
     "ram256": Mode(("--ram", "256M"), 256),
     "ram512": Mode(("--ram", "512M"), 512),
@@ -140,6 +140,7 @@ export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:
 git -c init.defaultBranch=main init -q .
 git config pack.threads 1
 git config gc.auto 0
+git config core.compression 1
 cp -r "$INPUT/tree/." .
 git add .
 git commit -qm first
@@ -154,7 +155,7 @@ git status --short
 """
 
 XZ = 'xz -6 -c "$INPUT/text" > text.xz && xz -dc text.xz | cmp - "$INPUT/text" && xz -lv text.xz | grep -c CRC64'
-ZSTD = 'zstd -q -15 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 text.zst | cmp - "$INPUT/text"'
+ZSTD = 'zstd -q -3 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 text.zst | cmp - "$INPUT/text"'
 TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
 
 
@@ -196,7 +197,7 @@ CASES = {
         shell(GIT), prepare=source_tree, needs=("git",), files=False, outside=400,
         ci="default lazy ram64", soak="floor ram64:mprotect ram64@nobody"),
     "xz": Case(
-        shell(XZ), prepare=lambda context: text_lines(context, 60_000), needs=("xz",), outside=400,
+        shell(XZ), prepare=lambda context: text_lines(context, 20_000), needs=("xz",), outside=400,
         ci="lazy ram64", soak="default floor ram64:mprotect"),
     "zstd": Case(
         shell(ZSTD), prepare=lambda context: text_lines(context, 100_000), needs=("zstd",), outside=400,
@@ -281,9 +282,9 @@ CASES = {
 
     # Torture. ci: ten seconds; soak: a minute for each backend and number of threads, at the floor too.
     "torture_2": torture(2, 10, ci=BACKENDS.format("ram64")),
-    "torture_8": torture(8, 10, ci="default lazy ram64:uffd-signal floor:uffd-signal floor:mprotect ram64@nobody"),
-    "torture_calls": torture(4, 10, "--syscalls", ci="lazy ram64:uffd-signal ram64:mprotect"),
-    "torture_fork": torture(2, 10, "--fork", times=3, above_cap=True, ci="lazy ram64:uffd-signal ram64:mprotect"),
+    "torture_8": torture(8, 10, ci="lazy ram64:uffd-signal floor:uffd-signal floor:mprotect ram64@nobody"),
+    "torture_calls": torture(4, 10, "--syscalls", ci="ram64:uffd-signal ram64:mprotect"),
+    "torture_fork": torture(2, 10, "--fork", times=3, above_cap=True, ci="ram64:uffd-signal ram64:mprotect"),
     **{f"soak_{threads}": torture(
         threads, 60, soak=EVERY_BACKEND.format("ram256") + " " + EVERY_BACKEND.format("floor"))
        for threads in (1, 2, 8)},

@@ -151,13 +151,13 @@ def unknown_option(_):
 @case
 def bad_sizes(_):
     for value in ("12Q", "", "-1", "1.5G", "G", "99999999999999999999", "5%%"):
-        refused(run("--ram", value, "true"), 2, "--ram:", f"'{value}'", "allowed", "16M to 128T")
-        refused(run(f"--ram={value}", "true"), 2, "--ram:", f"'{value}'", "allowed", "16M to 128T")
+        refused(run("--ram", value, "true"), 2, "--ram:", f"'{value}'", "allowed", "32M to 128T")
+        refused(run(f"--ram={value}", "true"), 2, "--ram:", f"'{value}'", "allowed", "32M to 128T")
 
 
 @case
 def size_out_of_range(_):
-    refused(run("--ram", "1M", "true"), 2, "--ram: '1M'", "out of range", "16M to 128T")
+    refused(run("--ram", "1M", "true"), 2, "--ram: '1M'", "out of range", "32M to 128T")
     refused(run("--threshold=1K", "true"), 2, "--threshold: '1K'", "64K to 1T")
     refused(run("--arena=1M", "true"), 2, "--arena: '1M'", "1G to 16T")
 

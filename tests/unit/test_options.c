@@ -197,9 +197,9 @@ Test(options, refusal_names_option_value_and_what_is_allowed)
     defaults();
     cr_expect_not(set("--ram", "12Q"));
     cr_expect_str_eq(why, "--ram: '12Q' is not a size; allowed: a whole number with K, M, G or T, or a percentage, "
-                          "from 16M to 128T");
+                          "from 32M to 128T");
     cr_expect_not(set("--ram", "1M"));
-    cr_expect_str_eq(why, "--ram: '1M' is out of range; allowed: 16M to 128T");
+    cr_expect_str_eq(why, "--ram: '1M' is out of range; allowed: 32M to 128T");
     cr_expect_not(set("--trap", "magic"));
     cr_expect_str_eq(why, "--trap: 'magic' is no trap backend of this build; allowed: auto, or a name that "
                           "vprun --doctor lists");

@@ -8,7 +8,7 @@
 
 /* Sizes on both sides of the threshold, odd ones too. */
 static const size_t sizes[] = {
-    1, 24, 1000, 100 << 10, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 3 * MIB / 2, 5 * MIB + 7, 16 * MIB,
+    1, 24, 1000, 100 << 10, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 3 * MIB / 2, 5 * MIB + 7, 12 * MIB,
 };
 #define SIZES (sizeof sizes / sizeof *sizes)
 
@@ -252,7 +252,7 @@ static void reallocation(void)
 
 static void calloc_is_zero(void)
 {
-    for (size_t round = 0; round < 8; round++)
+    for (size_t round = 0; round < 3; round++)
         for (size_t i = 0; i < SIZES; i++) {
             unsigned char *p = malloc(sizes[i]);
             memset(p, 0xaa, malloc_usable_size(p));
@@ -313,7 +313,7 @@ static void usable(void)
 /* Many blocks of sizes about the threshold, living and dying in random order, never share a byte. */
 static void overlap(void)
 {
-    enum { BLOCKS = 60, STEPS = 3000 };
+    enum { BLOCKS = 60, STEPS = 1500 };
     static struct {
         unsigned char *p;
         size_t size, seed;

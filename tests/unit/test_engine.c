@@ -1,0 +1,986 @@
+/* The paging engine on a fake machine: what comes in, what goes out, and what happens when something fails. */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../shim/pager/evict.h"
+#include "../../shim/pager/pager.h"
+#include "../../shim/tier/pool.h"
+#include "../../shim/tier/spill.h"
+#include "fake_platform.h"
+
+enum { PAGE = 4096, ARENA = 16 << 20, BLOCK = 256 << 10, BLOCK_PAGES = BLOCK / PAGE, MANY = 1 << 20 };
+
+enum content { ZERO, SAME, TEXT, NOISE, CONTENTS };
+
+static struct fake fake;
+static struct fake_tier first, second; /* where tests need tiers that fail */
+static struct arena arena;
+static struct engine engine;
+static struct tier *pool, *spill;
+
+/* ---- the world ---- */
+
+static const struct fake_config usual = {.size = ARENA, .page = PAGE, .protects = true};
+
+static void make_engine(const struct fake_config *config)
+{
+    fake_init(&fake, config);
+    cr_assert_eq(arena_init(&arena, &fake.pf), 0);
+    cr_assert_eq(engine_init(&engine, &fake.pf, &arena), 0);
+    arena.ready = true;
+    engine.pager.config.no_thread = true;
+    engine.warned_full = true; /* silence */
+}
+
+static void arm_with(struct tier *with_pool, struct tier *with_spill)
+{
+    cr_assert_eq(engine_arm(&engine), 0);
+    cr_assert_eq(engine_start_paging(&engine, with_pool, with_spill), 0);
+}
+
+static struct tier *real_pool(size_t page)
+{
+    struct pool_config config = {.reserve = 64 << 20, .capacity = 64 << 20, .page_size = page};
+    cr_assert_eq(pool_new(&pool, &config), 0);
+    return pool;
+}
+
+static struct tier *real_spill(size_t page)
+{
+    struct spill_config config = {.directory = "/var/tmp", .max_bytes = 64 << 20, .page_size = page};
+    cr_assert_eq(spill_new(&spill, &config), 0);
+    return spill;
+}
+
+static void make_tiers(void)
+{
+    fake_tier_init(&first, NULL);
+    fake_tier_init(&second, NULL);
+    first.picks_max = second.picks_max = 1000;
+}
+
+static void end_world(void)
+{
+    if (!engine.pf)
+        return;
+    engine_fini(&engine);
+    ranges_fini(&arena.ranges);
+    pool_free(pool);
+    spill_free(spill);
+    if (first.tier.ops)
+        fake_tier_fini(&first);
+    if (second.tier.ops)
+        fake_tier_fini(&second);
+    fake_fini(&fake);
+    memset(&first, 0, sizeof first);
+    memset(&second, 0, sizeof second);
+    pool = spill = NULL;
+}
+
+TestSuite(engine, .fini = end_world, .timeout = 60);
+
+static uintptr_t block(size_t size)
+{
+    uint64_t got;
+    uintptr_t start = arena_alloc(&arena, size, 1, true, &got);
+    cr_assert_neq(start, 0);
+    return start;
+}
+
+static void free_block(uintptr_t start)
+{
+    struct extent extent;
+    cr_assert(arena_detach(&arena, start, &extent));
+    engine_forget(&engine, &extent);
+    arena_return(&arena, &extent, false);
+}
+
+/* Takes out what can be; several rounds, for young pages are spared in the first. */
+static size_t evict_all(void)
+{
+    size_t left = 0;
+    lock_acquire(&engine.evict_lock);
+    for (int round = 0; round < 8; round++)
+        left += evict_pages(&engine, MANY);
+    lock_release(&engine.evict_lock);
+    return left;
+}
+
+/* ---- content ---- */
+
+static uint64_t hash_of(uint64_t value)
+{
+    value *= UINT64_C(0x9e3779b97f4a7c15);
+    value = (value ^ value >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    return value ^ value >> 29;
+}
+
+static void make_content(unsigned char *page, size_t size, enum content kind, uint64_t seed)
+{
+    uint64_t *words = (uint64_t *) page;
+    for (size_t i = 0; i < size / 8; i++)
+        words[i] = kind == ZERO   ? 0
+                   : kind == SAME ? hash_of(seed)
+                   : kind == TEXT ? seed + i / 32
+                                  : hash_of(seed * 8192 + i);
+}
+
+static void fill(uintptr_t start, size_t pages, enum content kind, uint64_t seed)
+{
+    unsigned char page[65536];
+    size_t size = engine_page_size(&engine);
+    for (size_t i = 0; i < pages; i++) {
+        make_content(page, size, kind, seed + i);
+        cr_assert_eq(fake_write(&engine, start + i * size, page, size), FAULT_HEALED);
+    }
+}
+
+static void verify(uintptr_t start, size_t pages, enum content kind, uint64_t seed)
+{
+    unsigned char page[65536], seen[65536];
+    size_t size = engine_page_size(&engine);
+    for (size_t i = 0; i < pages; i++) {
+        make_content(page, size, kind, seed + i);
+        cr_assert_eq(fake_read(&engine, start + i * size, seen, size), FAULT_HEALED);
+        cr_assert_eq(memcmp(page, seen, size), 0, "page %zu has other content", i);
+    }
+}
+
+/* ---- what always holds between operations ---- */
+
+static page_word word_of(uintptr_t address) { return page_load(&engine.pages[engine_page_of(&engine, address)]); }
+
+/* Counters, words and hardware agree, and every record has one word that names it. */
+static void check_accounts(void)
+{
+    uint64_t resident = 0, in_pool = 0, in_spill = 0;
+    for (size_t page = 0; page < engine.page_count; page++) {
+        page_word word = page_load(&engine.pages[page]);
+        enum fake_page state = fake_state(&fake, engine_address_of(&engine, page));
+        bool present = state == FAKE_PRESENT || state == FAKE_PROTECTED;
+        cr_assert_eq(page_state(word) == PAGE_RESIDENT, present, "page %zu: word %lx, hardware %d", page, word, state);
+        if (page_place(word) != PLACE_NONE && present)
+            cr_assert_eq(state, FAKE_PROTECTED, "page %zu may be written while its copy is kept", page);
+        resident += present;
+        in_pool += page_place(word) == PLACE_POOL;
+        in_spill += page_place(word) == PLACE_SPILL;
+    }
+    cr_assert_eq(engine.resident, resident);
+    struct tier_stats stats = {0};
+    if (engine.pool)
+        engine.pool->ops->stats(engine.pool, &stats);
+    cr_assert_eq(stats.records, in_pool);
+    stats.records = 0;
+    if (engine.spill)
+        engine.spill->ops->stats(engine.spill, &stats);
+    cr_assert_eq(stats.records, in_spill);
+}
+
+static uint64_t stores(struct tier *tier)
+{
+    struct tier_stats stats;
+    tier->ops->stats(tier, &stats);
+    return stats.stores;
+}
+
+static uint64_t loads(struct tier *tier)
+{
+    struct tier_stats stats;
+    tier->ops->stats(tier, &stats);
+    return stats.loads;
+}
+
+/* ---- arming ---- */
+
+Test(engine, unarmed_memory_is_none_of_its_business)
+{
+    make_engine(&usual);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    cr_assert_eq(engine.counters.faults, 0);
+    cr_assert_eq(engine.resident, 0);
+    struct trap trap = {.address = at};
+    cr_assert_eq(fault_serve(&engine, &trap), FAULT_FOREIGN);
+}
+
+static void adopts_what_is_there(const struct fake_config *config)
+{
+    make_engine(config);
+    uintptr_t at = block(4 * BLOCK), other = block(BLOCK);
+    for (size_t i = 0; i < 4 * BLOCK_PAGES; i += 3)
+        fill(at + i * PAGE, 1, NOISE, i);
+    fake.calls[FAKE_ARM] = 0;
+    cr_assert_eq(engine_arm(&engine), 0);
+    cr_assert_eq(fake.calls[FAKE_ARM], 1);
+    cr_assert_eq(engine.resident, (4 * BLOCK_PAGES + 2) / 3);
+    for (size_t i = 0; i < 4 * BLOCK_PAGES; i++)
+        cr_assert_eq(page_state(word_of(at + i * PAGE)), i % 3 ? PAGE_FRESH : PAGE_RESIDENT);
+    cr_assert_eq(word_of(other), (page_word) PAGE_FRESH);
+    for (size_t i = 0; i < 4 * BLOCK_PAGES; i += 3)
+        verify(at + i * PAGE, 1, NOISE, i);
+    cr_assert_eq(engine.counters.faults, 0, "a page that was there had to trap");
+    check_accounts();
+}
+
+Test(engine, arming_adopts_what_is_there) { adopts_what_is_there(&usual); }
+
+Test(engine, arming_adopts_what_is_there_and_heals_it)
+{
+    adopts_what_is_there(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = false});
+}
+
+static bool residency_was_asked, asked_before_arming;
+
+static void watch_order(void *context, int op, uintptr_t address, int64_t result)
+{
+    (void) context, (void) address, (void) result;
+    if (op == FAKE_RESIDENCY)
+        residency_was_asked = true;
+    if (op == (FAKE_ARM | FAKE_RETURNED))
+        asked_before_arming = residency_was_asked;
+}
+
+Test(engine, arming_registers_first_and_looks_second)
+{
+    make_engine(&usual);
+    fill(block(BLOCK), 3, TEXT, 1);
+    fake.step = watch_order;
+    cr_assert_eq(engine_arm(&engine), 0);
+    cr_assert(residency_was_asked && !asked_before_arming);
+}
+
+Test(engine, a_platform_that_will_not_arm_changes_nothing)
+{
+    make_engine(&usual);
+    fake.arm_error = -EPERM;
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    cr_assert_eq(engine_arm(&engine), -EPERM);
+    cr_assert_not(engine.trapping);
+    verify(at, BLOCK_PAGES, TEXT, 1);
+    fake.arm_error = 0;
+    cr_assert_eq(engine_arm(&engine), 0);
+    verify(at, BLOCK_PAGES, TEXT, 1);
+}
+
+/* Memory kept from before arming may not stay outside the account. */
+Test(engine, what_was_kept_for_reuse_is_counted_after_arming)
+{
+    make_engine(&usual);
+    fake.zeros_over_content = true;
+    uint64_t got;
+    struct extent extent;
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    cr_assert(arena_detach(&arena, at, &extent));
+    arena_return(&arena, &extent, true);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t again = arena_alloc(&arena, BLOCK, 1, false, &got);
+    fill(again, BLOCK_PAGES, TEXT, 2);
+    check_accounts();
+    cr_assert_eq(engine.resident, fake_present(&fake, fake.pf.base, ARENA));
+}
+
+/* ---- first touch ---- */
+
+Test(engine, first_touch_gives_zeros_and_nothing_beyond_the_block)
+{
+    make_engine(&usual);
+    arm_with(NULL, NULL);
+    uintptr_t at = block(BLOCK), next = block(BLOCK);
+    verify(at, BLOCK_PAGES, ZERO, 0);
+    cr_assert_eq(engine.resident, BLOCK_PAGES);
+    cr_assert_eq(engine.counters.zero_fills, BLOCK_PAGES);
+    cr_assert_lt(engine.counters.faults, BLOCK_PAGES / 4, "memory filled in order traps too often");
+    cr_assert_eq(fake_present(&fake, next, BLOCK), 0);
+    check_accounts();
+}
+
+Test(engine, a_single_touch_brings_a_single_page)
+{
+    make_engine(&usual);
+    arm_with(NULL, NULL);
+    fill(block(BLOCK) + 7 * PAGE, 1, TEXT, 1);
+    cr_assert_eq(engine.resident, 1);
+}
+
+Test(engine, a_granule_comes_as_a_whole_within_the_block)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = 65536, .granule = 4 * 65536});
+    arm_with(NULL, NULL);
+    uintptr_t at = block(6 * 65536); /* not a multiple of the granule */
+    fill(at + 5 * 65536, 1, TEXT, 1);
+    cr_assert_eq(engine.resident, 2);
+    fill(at, 1, TEXT, 1);
+    cr_assert_eq(engine.resident, 6);
+    check_accounts();
+}
+
+Test(engine, accesses_outside_blocks_are_not_ours)
+{
+    make_engine(&usual);
+    arm_with(NULL, NULL);
+    uintptr_t at = block(BLOCK);
+    free_block(at);
+    unsigned char byte = 0;
+    cr_assert_eq(fake_read(&engine, at, &byte, 1), FAULT_FOREIGN);
+    cr_assert_eq(fake_write(&engine, at + ARENA - PAGE, &byte, 1), FAULT_FOREIGN);
+    struct trap trap = {.address = fake.pf.base - 1};
+    cr_assert_eq(fault_serve(&engine, &trap), FAULT_FOREIGN);
+}
+
+Test(engine, shortage_is_waited_out_and_what_was_placed_stays)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fake.place_fails = 20;
+    fill(at, 4, TEXT, 1);
+    cr_assert_eq(evict_all(), 1 + 16, "the second touch in a row brings sixteen pages");
+    fake.place_fails = 20;
+    fake.place_most = PAGE;
+    verify(at, 4, TEXT, 1);
+    verify(at + 4 * PAGE, BLOCK_PAGES - 4, ZERO, 0);
+    check_accounts();
+}
+
+Test(engine, memory_that_never_comes_is_a_signal_and_may_come_later)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    unsigned char byte = 1;
+    fake.place_fails = UINT32_MAX;
+    cr_assert_eq(fake_write(&engine, at, &byte, 1), FAULT_POISONED);
+    cr_assert_eq(word_of(at), (page_word) PAGE_FRESH);
+    fake.place_fails = 0;
+    fill(at, 1, TEXT, 1);
+    evict_all();
+    fake.place_fails = UINT32_MAX;
+    cr_assert_eq(fake_read(&engine, at, &byte, 1), FAULT_POISONED);
+    fake.place_fails = 0;
+    verify(at, 1, TEXT, 1);
+    check_accounts();
+}
+
+/* ---- out and in again ---- */
+
+struct machine {
+    struct fake_config config;
+    bool pool, spill;
+};
+
+static struct machine machines[] = {
+    {{.size = ARENA, .page = 4096, .protects = true}, true, true, false},
+    {{.size = ARENA, .page = 4096, .protects = true}, true, false, true},
+    {{.size = ARENA, .page = 4096, .protects = true}, false, true, true},
+    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, true, true, false},
+    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, false, true, false},
+    {{.size = ARENA, .page = 4096}, true, true, false},
+    {{.size = ARENA, .page = 16384, .protects = true}, true, true, true},
+    {{.size = ARENA, .page = 65536}, true, true, false},
+    {{.size = ARENA, .page = 65536, .granule = 262144}, true, true, false},
+};
+
+ParameterizedTestParameters(engine, content_survives)
+{
+    return cr_make_param_array(struct machine, machines, sizeof machines / sizeof *machines);
+}
+
+/* Whether this machine can store such a page at all: what does not compress needs a spill. */
+static bool can_leave(const struct machine *machine, enum content kind)
+{
+    return kind == ZERO || kind == SAME || machine->spill || (machine->pool && kind == TEXT);
+}
+
+static size_t pages_of(uintptr_t at, size_t length, enum page_state state)
+{
+    size_t n = 0;
+    for (size_t done = 0; done < length; done += engine_page_size(&engine))
+        n += page_state(word_of(at + done)) == state;
+    return n;
+}
+
+ParameterizedTest(struct machine *machine, engine, content_survives)
+{
+    size_t page = machine->config.page, n = 16;
+    make_engine(&machine->config);
+    arm_with(machine->pool ? real_pool(page) : NULL, machine->spill ? real_spill(page) : NULL);
+    uintptr_t at[CONTENTS];
+    for (int kind = 0; kind < CONTENTS; kind++) {
+        at[kind] = block(n * page);
+        fill(at[kind], n, (enum content) kind, 100);
+    }
+    for (int round = 0; round < 4; round++) {
+        evict_all();
+        check_accounts();
+        for (int kind = 0; kind < CONTENTS; kind++) {
+            size_t stored = pages_of(at[kind], n * page, PAGE_STORED);
+            cr_assert_eq(stored, can_leave(machine, (enum content) kind) ? n : 0, "content %d: %zu", kind, stored);
+        }
+        for (int kind = 0; kind < CONTENTS; kind++) {
+            verify(at[kind], n, (enum content) kind, 100 + (round == 3));
+            fill(at[kind], n / 2, (enum content) kind, 100 + (round >= 2)); /* some are clean afterwards, some not */
+            if (round == 2)
+                fill(at[kind], n, (enum content) kind, 101);
+        }
+        check_accounts();
+    }
+    for (int kind = 0; kind < CONTENTS; kind++)
+        free_block(at[kind]);
+    check_accounts();
+    cr_assert_eq(engine.resident, 0);
+}
+
+Test(engine, zeros_and_repeated_words_store_nothing)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t zero = block(BLOCK), same = block(BLOCK);
+    fill(zero, BLOCK_PAGES, ZERO, 0);
+    fill(same, BLOCK_PAGES, SAME, 5);
+    evict_all();
+    cr_assert_eq(stores(pool) + stores(spill), 0);
+    cr_assert_eq(engine.resident, 0);
+    cr_assert_eq(engine.counters.same_pages, 2 * BLOCK_PAGES);
+    verify(same, BLOCK_PAGES, SAME, 5);
+    verify(zero, BLOCK_PAGES, ZERO, 0);
+}
+
+Test(engine, a_page_that_was_only_read_is_not_stored_again)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t text = block(BLOCK), noise = block(BLOCK);
+    fill(text, BLOCK_PAGES, TEXT, 1);
+    fill(noise, BLOCK_PAGES, NOISE, 1);
+    evict_all();
+    uint64_t before = stores(pool) + stores(spill);
+    cr_assert_eq(before, 2 * BLOCK_PAGES);
+    for (int round = 0; round < 5; round++) {
+        verify(text, BLOCK_PAGES, TEXT, 1);
+        verify(noise, BLOCK_PAGES, NOISE, 1);
+        check_accounts();
+        evict_all();
+        cr_assert_eq(engine.resident, 0);
+    }
+    cr_assert_eq(stores(pool) + stores(spill), before);
+}
+
+Test(engine, the_first_write_releases_the_copy)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, 1, TEXT, 1);
+    evict_all();
+    verify(at, 1, TEXT, 1);
+    cr_assert_eq(page_place(word_of(at)), PLACE_POOL);
+    fill(at, 1, TEXT, 2);
+    cr_assert_eq(page_place(word_of(at)), PLACE_NONE);
+    check_accounts();
+    evict_all();
+    verify(at, 1, TEXT, 2);
+}
+
+Test(engine, young_pages_are_spared_and_a_return_earns_another_turn)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, 1, TEXT, 1);
+    cr_assert(word_of(at) & PAGE_YOUNG);
+    evict_all();
+    fill(at, 1, TEXT, 1);
+    cr_assert(word_of(at) & PAGE_YOUNG);
+    cr_assert_eq(page_heat(word_of(at)), 1);
+    /* An older, colder page goes first. */
+    uintptr_t cold = block(BLOCK);
+    engine.pages[engine_page_of(&engine, cold)] = PAGE_FRESH;
+    fill(cold, 1, TEXT, 2);
+    engine.pages[engine_page_of(&engine, cold)] &= ~(PAGE_YOUNG | PAGE_HEAT_MASK);
+    lock_acquire(&engine.evict_lock);
+    cr_assert_eq(evict_pages(&engine, 1), 1);
+    lock_release(&engine.evict_lock);
+    cr_assert_eq(page_state(word_of(cold)), PAGE_STORED);
+    cr_assert_eq(page_state(word_of(at)), PAGE_RESIDENT);
+}
+
+/* ---- pins ---- */
+
+Test(engine, pins_bring_in_and_hold)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(2 * BLOCK);
+    fill(at, 2 * BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    cr_assert(engine_pin(&engine, at + 10 * PAGE + 5, 3 * PAGE, true));
+    evict_all();
+    for (int i = 10; i <= 13; i++) {
+        cr_assert(fake_kernel_access(&fake, at + (uintptr_t) i * PAGE, true));
+        cr_assert_eq(page_place(word_of(at + (uintptr_t) i * PAGE)), PLACE_NONE);
+    }
+    cr_assert_geq(engine.resident, 4);
+    engine_unpin(&engine, at + 10 * PAGE + 5, 3 * PAGE);
+    evict_all();
+    cr_assert_eq(engine.resident, 0);
+    cr_assert(engine_pin(&engine, at, 1, false));
+    cr_assert(fake_kernel_access(&fake, at, false));
+    cr_assert(engine_pin(&engine, at, 1, true), "a page that was pinned for reading can be pinned for writing");
+    cr_assert(fake_kernel_access(&fake, at, true));
+    check_accounts();
+}
+
+Test(engine, pins_taken_before_arming_hold_after_it)
+{
+    make_engine(&usual);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    cr_assert(engine_pin(&engine, at, PAGE, true));
+    arm_with(real_pool(PAGE), NULL);
+    evict_all();
+    cr_assert_eq(engine.resident, BLOCK_PAGES);
+    engine_unpin(&engine, at, PAGE);
+    evict_all();
+    cr_assert_eq(engine.resident, 0);
+}
+
+Test(engine, a_pin_of_a_lost_page_holds_nothing)
+{
+    make_tiers();
+    make_engine(&usual);
+    arm_with(NULL, &first.tier);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, NOISE, 1);
+    evict_all();
+    first.load_error = -EIO;
+    cr_assert_not(engine_pin(&engine, at, 2 * PAGE, true));
+    for (size_t region = 0; region < 4; region++)
+        cr_assert_eq(engine.regions[region].pins, 0);
+}
+
+/* ---- freeing and moving ---- */
+
+Test(engine, freeing_releases_every_record_at_once)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t text = block(BLOCK), noise = block(BLOCK), kept = block(BLOCK);
+    fill(text, BLOCK_PAGES, TEXT, 1);
+    fill(noise, BLOCK_PAGES, NOISE, 1);
+    fill(kept, BLOCK_PAGES, TEXT, 7);
+    evict_all();
+    verify(text, BLOCK_PAGES / 2, TEXT, 1); /* half of them clean, in memory */
+    free_block(text);
+    free_block(noise);
+    check_accounts();
+    struct tier_stats stats;
+    pool->ops->stats(pool, &stats);
+    cr_assert_eq(stats.records, BLOCK_PAGES);
+    spill->ops->stats(spill, &stats);
+    cr_assert_eq(stats.records, 0);
+    uintptr_t again = block(BLOCK);
+    verify(again, BLOCK_PAGES, ZERO, 0);
+    verify(kept, BLOCK_PAGES, TEXT, 7);
+}
+
+static uintptr_t move_block(uintptr_t from, size_t size)
+{
+    struct extent extent;
+    uintptr_t to = block(size);
+    cr_assert(arena_detach(&arena, from, &extent));
+    engine_move(&engine, &extent, to);
+    engine_forget(&engine, &extent);
+    arena_return(&arena, &extent, false);
+    return to;
+}
+
+static void moves_by_handle(enum content kind)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK), between;
+    fill(at, BLOCK_PAGES, kind, 1);
+    evict_all();
+    verify(at, BLOCK_PAGES / 4, kind, 1);                       /* clean */
+    fill(at + PAGE, 2, kind, 2);                                /* dirty */
+    uint64_t before = loads(pool) + loads(spill);
+    at = move_block(at, 2 * BLOCK);
+    between = block(BLOCK); /* where it was: other content under the old page numbers */
+    fill(between, BLOCK_PAGES, kind, 500);
+    at = move_block(at, 4 * BLOCK);
+    cr_assert_eq(loads(pool) + loads(spill), before, "moving a block read it in");
+    check_accounts();
+    evict_all();
+    verify(at, 1, kind, 1);
+    verify(at + PAGE, 2, kind, 2);
+    verify(at + 3 * PAGE, BLOCK_PAGES - 3, kind, 4);
+    verify(at + BLOCK, 3 * BLOCK_PAGES, ZERO, 0);
+    verify(between, BLOCK_PAGES, kind, 500);
+    evict_all(); /* clean copies of moved records leave again, and come again */
+    verify(at + 3 * PAGE, BLOCK_PAGES - 3, kind, 4);
+    check_accounts();
+    free_block(at);
+    free_block(between);
+    check_accounts();
+}
+
+Test(engine, blocks_in_the_pool_move_by_handle) { moves_by_handle(TEXT); }
+Test(engine, blocks_in_the_spill_move_by_handle) { moves_by_handle(NOISE); }
+Test(engine, blocks_of_one_word_move_by_handle) { moves_by_handle(SAME); }
+
+Test(engine, moved_pages_survive_demotion_and_cleaning)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    size_t n = 16 * BLOCK_PAGES;
+    uintptr_t at = block(n * PAGE);
+    fill(at, n, TEXT, 1);
+    evict_all();
+    at = move_block(at, n * PAGE);
+    lock_acquire(&engine.evict_lock);
+    evict_shrink_pool(&engine, 0); /* everything goes on to the spill */
+    lock_release(&engine.evict_lock);
+    check_accounts();
+    cr_assert_eq(page_place(word_of(at)), PLACE_SPILL);
+    at = move_block(at, n * PAGE);
+    verify(at, n, TEXT, 1);
+    check_accounts();
+}
+
+Test(engine, unarmed_blocks_move_too)
+{
+    make_engine(&usual);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, NOISE, 1);
+    at = move_block(at, 2 * BLOCK);
+    verify(at, BLOCK_PAGES, NOISE, 1);
+}
+
+/* ---- failing tiers ---- */
+
+static void loses_only_what_is_lost(int error)
+{
+    make_tiers();
+    make_engine(&usual);
+    arm_with(NULL, &first.tier);
+    uintptr_t at = block(BLOCK);
+    unsigned char byte;
+    fill(at, BLOCK_PAGES, NOISE, 1);
+    evict_all();
+    first.load_error = error;
+    cr_assert_eq(fake_read(&engine, at + PAGE, &byte, 1), FAULT_POISONED);
+    first.load_error = 0;
+    cr_assert_eq(fake_read(&engine, at + PAGE, &byte, 1), FAULT_POISONED, "a lost page came back");
+    cr_assert_eq(fake_write(&engine, at + PAGE, &byte, 1), FAULT_POISONED);
+    verify(at, 1, NOISE, 1);
+    verify(at + 2 * PAGE, BLOCK_PAGES - 2, NOISE, 3);
+    cr_assert_eq(engine.counters.poisoned, 1);
+    check_accounts();
+    at = move_block(at, BLOCK);
+    cr_assert_eq(fake_read(&engine, at + PAGE, &byte, 1), FAULT_POISONED, "a lost page came back by moving");
+    free_block(at);
+    cr_assert_eq(first.live, 0);
+    at = block(BLOCK);
+    verify(at, BLOCK_PAGES, ZERO, 0);
+}
+
+Test(engine, a_read_error_costs_one_page) { loses_only_what_is_lost(-EIO); }
+Test(engine, a_forged_record_costs_one_page) { loses_only_what_is_lost(-EBADMSG); }
+
+/* The same scenario with the store failing at each index, for good or once. */
+static void full_at(uint64_t index, bool for_good, const struct fake_config *config, size_t most)
+{
+    enum { N = 24 };
+    make_tiers();
+    make_engine(config);
+    first.fail_store_at = index;
+    second.fail_store_at = index;
+    first.most_a_store = second.most_a_store = most;
+    arm_with(&first.tier, &second.tier);
+    uintptr_t text = block(N * PAGE), noise = block(N * PAGE);
+    fill(text, N, TEXT, 1);
+    fill(noise, N, NOISE, 1);
+    evict_all();
+    check_accounts();
+    if (!for_good)
+        first.fail_store_at = second.fail_store_at = UINT64_MAX;
+    fill(text, N / 2, TEXT, 3);
+    verify(noise, N, NOISE, 1);
+    evict_all();
+    check_accounts();
+    verify(text, N / 2, TEXT, 3);
+    verify(text + N / 2 * PAGE, N - N / 2, TEXT, 1 + N / 2);
+    verify(noise, N, NOISE, 1);
+    check_accounts();
+    end_world();
+}
+
+Test(engine, a_full_tier_loses_nothing_wherever_it_is_full)
+{
+    static const struct fake_config configs[] = {
+        {.size = ARENA, .page = PAGE, .protects = true},
+        {.size = ARENA, .page = PAGE, .protects = true, .takes = true},
+        {.size = ARENA, .page = PAGE},
+    };
+    for (size_t c = 0; c < 3; c++)
+        for (uint64_t index = 1; index <= 50; index++)
+            for (int for_good = 0; for_good < 2; for_good++)
+                full_at(index, for_good, &configs[c], index % 3 ? SIZE_MAX : 5);
+}
+
+/* Records whose pages have moved cannot be cleaned (their old page number no longer names them): the evictor must
+ * notice that it gets nowhere. */
+Test(engine, a_full_spill_of_moved_records_is_not_cleaned_for_ever)
+{
+    make_tiers();
+    make_engine(&usual);
+    first.segment = 16;
+    first.capacity = 4;
+    arm_with(NULL, &first.tier);
+    uintptr_t at = block(BLOCK);
+    first.capacity = 16;
+    fill(at, 16, NOISE, 1);
+    evict_all();
+    fill(at + 4 * PAGE, 12, NOISE, 5); /* a quarter of the segment stays live */
+    at = move_block(at, BLOCK);
+    first.capacity = 4;
+    evict_all();
+    verify(at, 16, NOISE, 1);
+    check_accounts();
+}
+
+/* Clean victims of the batch are in motion: their records cannot be moved now. */
+Test(engine, a_full_spill_of_pages_that_leave_is_not_cleaned_for_ever)
+{
+    make_tiers();
+    make_engine(&usual);
+    first.segment = 16;
+    first.capacity = 16;
+    arm_with(NULL, &first.tier);
+    uintptr_t at = block(BLOCK);
+    fill(at, 16, NOISE, 1);
+    evict_all();
+    fill(at + 4 * PAGE, 12, NOISE, 5);
+    verify(at, 4, NOISE, 1); /* clean copies, the whole live content of the segment */
+    first.capacity = 4;
+    evict_all();
+    verify(at, 16, NOISE, 1);
+    check_accounts();
+}
+
+Test(engine, a_platform_that_refuses_costs_nothing)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    fake.protect_fails = 1;
+    evict_all();
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 1);
+    fill(at, BLOCK_PAGES, TEXT, 2);
+    fake.peek_fails = 10;
+    evict_all();
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 2);
+    fill(at, BLOCK_PAGES, TEXT, 3);
+    fake.drop_fails = 1;
+    evict_all();
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 3);
+}
+
+Test(engine, pages_in_the_kernels_hands_are_not_taken)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    for (size_t i = 0; i < BLOCK_PAGES; i += 5)
+        fake.busy[engine_page_of(&engine, at) + i] = true;
+    evict_all();
+    for (size_t i = 0; i < BLOCK_PAGES; i++)
+        cr_assert_eq(page_state(word_of(at + i * PAGE)), i % 5 ? PAGE_STORED : PAGE_RESIDENT);
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 1);
+}
+
+Test(engine, pages_that_resist_are_not_a_full_spill)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, 3, TEXT, 1);
+    for (size_t i = 0; i < BLOCK_PAGES; i++)
+        fake.busy[engine_page_of(&engine, at) + i] = true;
+    evict_all();
+    cr_assert_not(engine.spill_full);
+}
+
+/* ---- freeing while the evictor reads ---- */
+
+static struct {
+    struct extent extent;
+    pthread_t thread;
+} free_race;
+
+static void *free_it(void *unused)
+{
+    engine_forget(&engine, &free_race.extent);
+    return unused;
+}
+
+/* The evictor has just got the content that it is going to store. */
+static void free_at_peek(void *context, int op, uintptr_t address, int64_t result)
+{
+    (void) context, (void) address, (void) result;
+    if (op != (FAKE_PEEK | FAKE_RETURNED) || free_race.thread)
+        return;
+    pthread_create(&free_race.thread, NULL, free_it, NULL);
+    usleep(100000);
+}
+
+Test(engine, a_block_may_be_freed_under_the_evictors_eyes)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, 1, TEXT, 1);
+    cr_assert(arena_detach(&arena, at, &free_race.extent));
+    fake.step = free_at_peek;
+    evict_all();
+    pthread_join(free_race.thread, NULL);
+    arena_return(&arena, &free_race.extent, false);
+    check_accounts();
+}
+
+/* ---- the budget ---- */
+
+static uint64_t resident_bytes(void)
+{
+    struct tier_stats stats;
+    pool->ops->stats(pool, &stats);
+    return fake_present(&fake, fake.pf.base, ARENA) * fake.pf.page + stats.held_bytes;
+}
+
+Test(engine, the_budget_holds_without_a_thread)
+{
+    enum { BUDGET = 6 << 20 };
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    struct pager_config config = {.budget = BUDGET, .resident = resident_bytes, .no_thread = true};
+    cr_assert_eq(pager_start(&engine, &config), 0);
+    size_t n = 12 * 256; /* 12 MiB */
+    uintptr_t at = block(n * PAGE);
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < n; i++) {
+            fill(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
+            if (i % 64)
+                continue;
+            pager_step(&engine);
+            cr_assert_leq(engine.resident, engine.limit);
+            cr_assert_leq(resident_bytes(), BUDGET, "%lu bytes of %d", resident_bytes(), BUDGET);
+        }
+        check_accounts();
+    }
+    for (size_t i = 0; i < n; i++)
+        verify(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
+    cr_assert_leq(engine.resident, engine.limit + 16, "a fault brings sixteen pages at the most");
+    check_accounts();
+}
+
+/* Another thread may fault just after pages could leave and before the budget is known. */
+Test(engine, a_fault_before_the_pager_has_started_does_not_start_it)
+{
+    make_engine(&usual);
+    engine.pager = (struct pager){0};
+    arm_with(real_pool(PAGE), NULL);
+    fill(block(BLOCK), 2, TEXT, 1);
+    usleep(20000);
+    cr_assert_eq(engine.pager.running, 0);
+    check_accounts();
+}
+
+/* ---- fork ---- */
+
+static void fork_leaves_all_in_order(enum platform_fork side)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t text = block(BLOCK), noise = block(BLOCK);
+    fill(text, BLOCK_PAGES, TEXT, 1);
+    fill(noise, BLOCK_PAGES, NOISE, 1);
+    evict_all();
+    verify(text, 4, TEXT, 1); /* kept copies */
+    cr_assert(engine_pin(&engine, noise, PAGE, false));
+    engine_fork(&engine, FORK_BEFORE);
+    cr_assert(lock_held_by_me(&arena.lock) && lock_held_by_me(&engine.evict_lock));
+    engine_fork(&engine, side);
+    cr_assert_not(lock_held_by_me(&arena.lock) || lock_held_by_me(&engine.evict_lock));
+    cr_assert_eq(fake.forks[FORK_BEFORE], 1);
+    cr_assert_eq(fake.forks[side], 1);
+    cr_assert_eq(engine.gate, 0);
+    if (side == FORK_PARENT)
+        engine_unpin(&engine, noise, PAGE);
+    fill(text, 8, TEXT, 50);
+    evict_all();
+    verify(text, 8, TEXT, 50);
+    verify(text + 8 * PAGE, BLOCK_PAGES - 8, TEXT, 9);
+    verify(noise, BLOCK_PAGES, NOISE, 1);
+    if (side == FORK_PARENT)
+        check_accounts();
+}
+
+Test(engine, a_fork_leaves_the_parent_in_order) { fork_leaves_all_in_order(FORK_PARENT); }
+
+/* The child keeps no copies of pages in memory, whose writes it could not see; and holds none of its parent's pins. */
+Test(engine, a_child_keeps_no_copies_and_no_pins)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, BLOCK_PAGES, TEXT, 1);
+    cr_assert(engine_pin(&engine, at, PAGE, false));
+    engine_fork(&engine, FORK_BEFORE);
+    for (size_t i = 0; i < BLOCK_PAGES; i++) /* what fork does to them */
+        fake.pf.ops->unprotect(&fake.pf, at + i * PAGE, PAGE);
+    engine_fork(&engine, FORK_CHILD);
+    check_accounts();
+    fill(at, 4, TEXT, 9);
+    evict_all();
+    cr_assert_eq(engine.resident, 0);
+    verify(at, 4, TEXT, 9);
+    verify(at + 4 * PAGE, BLOCK_PAGES - 4, TEXT, 5);
+}
+
+static void *fault_during_fork(void *address)
+{
+    unsigned char byte = 7;
+    cr_assert_eq(fake_write(&engine, (uintptr_t) address, &byte, 1), FAULT_HEALED);
+    return NULL;
+}
+
+Test(engine, faults_wait_while_a_fork_is_on)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    pthread_t thread;
+    engine_fork(&engine, FORK_BEFORE);
+    pthread_create(&thread, NULL, fault_during_fork, (void *) at);
+    usleep(50000);
+    cr_assert_eq(fake_present(&fake, at, BLOCK), 0, "a page came in while the process was being copied");
+    engine_fork(&engine, FORK_PARENT);
+    pthread_join(thread, NULL);
+    cr_assert_eq(engine.resident, 1);
+    check_accounts();
+}
