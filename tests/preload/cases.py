@@ -200,8 +200,8 @@ CASES = {
         shell(XZ), prepare=lambda context: text_lines(context, 20_000), needs=("xz",), outside=400,
         ci="lazy ram64", soak="default floor ram64:mprotect"),
     "zstd": Case(
-        shell(ZSTD), prepare=lambda context: text_lines(context, 100_000), needs=("zstd",), outside=400,
-        ci="lazy ram64", soak="default floor ram64:mprotect"),
+        shell(ZSTD), prepare=lambda context: text_lines(context, 100_000), needs=("zstd",), outside=400, timeout=300,
+        ci="lazy ram256", soak="default ram64 ram64:mprotect"),
     "tar": Case(
         shell(TAR), prepare=source_tree, needs=("tar", "zstd"), outside=400, ci="lazy", soak="default ram64"),
 

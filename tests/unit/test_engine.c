@@ -376,15 +376,15 @@ struct machine {
 };
 
 static struct machine machines[] = {
-    {{.size = ARENA, .page = 4096, .protects = true}, true, true, false},
-    {{.size = ARENA, .page = 4096, .protects = true}, true, false, true},
-    {{.size = ARENA, .page = 4096, .protects = true}, false, true, true},
-    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, true, true, false},
-    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, false, true, false},
-    {{.size = ARENA, .page = 4096}, true, true, false},
-    {{.size = ARENA, .page = 16384, .protects = true}, true, true, true},
-    {{.size = ARENA, .page = 65536}, true, true, false},
-    {{.size = ARENA, .page = 65536, .granule = 262144}, true, true, false},
+    {{.size = ARENA, .page = 4096, .protects = true}, true, true},
+    {{.size = ARENA, .page = 4096, .protects = true}, true, false},
+    {{.size = ARENA, .page = 4096, .protects = true}, false, true},
+    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, true, true},
+    {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, false, true},
+    {{.size = ARENA, .page = 4096}, true, true},
+    {{.size = ARENA, .page = 16384, .protects = true}, true, true},
+    {{.size = ARENA, .page = 65536}, true, true},
+    {{.size = ARENA, .page = 65536, .granule = 262144}, true, true},
 };
 
 ParameterizedTestParameters(engine, content_survives)

@@ -719,7 +719,7 @@ static void for_all(enum role first, enum role second, enum role third, double a
             scenarios++;
         }
     }
-    cr_log_warn("%zu scenarios, %.3g schedules through %zu different states", scenarios, total, all_states);
+    cr_log_info("%zu scenarios, %.3g schedules through %zu different states", scenarios, total, all_states);
     cr_assert_gt(total, at_least, "only %.0f schedules", total);
 }
 
