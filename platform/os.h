@@ -102,6 +102,8 @@ struct os_proc_file {
  *  a time for each file. */
 ssize_t os_proc_read(struct os_proc_file *file, void *buffer, size_t size, uint64_t offset);
 
+void os_proc_close(struct os_proc_file *file);
+
 /** Reads a small file (a /proc or /sys entry) whole into `buffer` and ends it with NUL.
  *  Returns the length, or a negative errno. */
 ssize_t os_read_file(const char *path, char *buffer, size_t size);

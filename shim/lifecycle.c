@@ -247,10 +247,26 @@ static uint64_t resident_elsewhere(void)
 /* What paging itself takes: the evictor's and the tiers' buffers. Bytes. */
 static uint64_t paging_reserve(void) { return (UINT64_C(4) << 20) + 64 * vp.platform.page; }
 
+/* The most that the arena may come to have in memory. */
+static uint64_t arena_at_most(uint64_t live)
+{
+    return live + __atomic_load_n(&vp.arena.ranges.bytes[RANGE_KEPT], __ATOMIC_RELAXED) + paging_reserve();
+}
+
 static bool fits(uint64_t live)
 {
-    uint64_t most = live + __atomic_load_n(&vp.arena.ranges.bytes[RANGE_KEPT], __ATOMIC_RELAXED) + paging_reserve();
+    uint64_t most = arena_at_most(live);
+    vp.looked_resident = memory_resident();
     return most <= vp.budget && most + resident_elsewhere() <= vp.budget;
+}
+
+static void settle_unless_it_fits(uint64_t live)
+{
+    if (fits(live))
+        return;
+    __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
+    if (arm())
+        start_paging();
 }
 
 /* What is available to this process is more than what is free: it has some already. */
@@ -268,16 +284,24 @@ void lifecycle_note_growth(void)
     if (!vp.settled && live >= vp.next_look) {
         if (vp.budget == 0)
             vp.budget = budget_wanted();
-        if (!fits(live)) {
-            __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
-            if (arm())
-                start_paging();
-        }
+        settle_unless_it_fits(live);
         /* The next look: when an eighth of the budget has been added. */
         __atomic_store_n(&vp.next_look, live < vp.budget / 8 ? vp.budget / 8 : live + vp.budget / 8, __ATOMIC_RELAXED);
         if (vp.next_look > vp.budget)
             __atomic_store_n(&vp.next_look, live > vp.budget ? live : vp.budget, __ATOMIC_RELAXED);
     }
+    lock_release(&vp.lock);
+}
+
+void lifecycle_note_small(void)
+{
+    uint64_t live = arena_live_bytes(&vp.arena);
+    if (live == 0 || __atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || !lock_try(&vp.lock))
+        return;
+    /* Cheap first: what is in memory of the arena counts twice here. Then look through it, but only after some growth. */
+    uint64_t resident = vp.budget && !vp.settled ? memory_resident() : 0;
+    if (resident && resident + arena_at_most(live) > vp.budget && resident > vp.looked_resident + vp.budget / 32)
+        settle_unless_it_fits(live);
     lock_release(&vp.lock);
 }
 
@@ -342,6 +366,7 @@ __attribute__((constructor)) static void shim_start(void)
         log_warn("the program runs without paging: %s", why);
     else
         vp.arena.ready = true;
+    vp.budget = vp.options.ram;
     if (vp.options.ram && vp.options.ram / 16 < vp.arena.keep_max)
         vp.arena.keep_max = vp.options.ram / 16;
 }

@@ -20,6 +20,7 @@ struct vp {
     struct lock lock;          /* LOCK_LIFECYCLE: guards the fields below */
     uint64_t budget;           /* bytes; 0 until it is first needed */
     uint64_t next_look;        /* live bytes at which the budget is compared again; read without the lock */
+    uint64_t looked_resident;  /* bytes of the process in memory when the arena was last looked through */
     bool settled;              /* arming was done, or has failed for good */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */
 };
@@ -29,6 +30,11 @@ extern struct vp vp;
 /** Called after an allocation that made the arena larger: arms paging when what is live exceeds the budget.
  *  No lock may be held. */
 void lifecycle_note_growth(void);
+
+/** The program's small memory, which is libc's, has grown by about LIFECYCLE_SMALL_STEP: it counts against the budget too.
+ *  No lock may be held. */
+void lifecycle_note_small(void);
+#define LIFECYCLE_SMALL_STEP ((size_t) 1 << 20)
 
 /** fork() has returned an error, after the handlers for its parent have run: what was counted for a child goes. */
 void lifecycle_fork_failed(void);

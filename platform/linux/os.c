@@ -198,6 +198,13 @@ ssize_t os_proc_read(struct os_proc_file *file, void *buffer, size_t size, uint6
     return os_pread(file->fd, buffer, size, offset);
 }
 
+void os_proc_close(struct os_proc_file *file)
+{
+    if (file->process)
+        os_close(file->fd);
+    file->process = 0;
+}
+
 int os_random(void *buffer, size_t size)
 {
     for (size_t done = 0; done < size;) {

@@ -182,7 +182,7 @@ int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec
 {
     for (size_t i = 0; i < length / unit; i++)
         vec[i] = 0;
-    int fd = os_open("/proc/self/pagemap", O_RDONLY, 0);
+    int fd = os_open("/proc/thread-self/pagemap", O_RDONLY, 0);
     int result = fd < 0 ? fd : residency_pagemap(fd, start, length, unit, vec);
     if (fd >= 0)
         os_close(fd);
@@ -238,15 +238,18 @@ int vm_copy_present(uintptr_t from, uintptr_t to, size_t length)
 
 /* ---- behind the protection ---- */
 
-/* A process that has given up privilege is closed to inspection, its own too; for the moment of opening it is not. */
+/* thread-self, not self: that is the main thread, which may have ended before the process does. The open file stays good
+ * when this thread ends.
+ *
+ * A process that has given up privilege is closed to inspection, its own too; for the moment of opening it is not. */
 static int open_memory(void)
 {
-    int fd = os_open("/proc/self/mem", O_RDWR, 0);
+    int fd = os_open("/proc/thread-self/mem", O_RDWR, 0);
     long dumpable = SYS1(SYS_prctl, PR_GET_DUMPABLE);
     if (fd != -EACCES || dumpable == 1)
         return fd;
     SYS2(SYS_prctl, PR_SET_DUMPABLE, 1);
-    fd = os_open("/proc/self/mem", O_RDWR, 0);
+    fd = os_open("/proc/thread-self/mem", O_RDWR, 0);
     SYS2(SYS_prctl, PR_SET_DUMPABLE, dumpable == 2 ? 0 : dumpable); /* 2 cannot be set; 0 is as strict */
     return fd;
 }

@@ -58,6 +58,18 @@ static bool arena_serves(size_t size, size_t align, bool zeroed, const void *cal
     return *block || refused;
 }
 
+/* Small memory of this thread's since the budget was last compared. */
+static __thread __attribute__((tls_model("initial-exec"))) size_t small_bytes;
+
+static void note_small(size_t size)
+{
+    small_bytes += size;
+    if (__builtin_expect(small_bytes < LIFECYCLE_SMALL_STEP, 1))
+        return;
+    small_bytes = 0;
+    lifecycle_note_small();
+}
+
 /* ---- malloc, calloc ---- */
 
 static void *allocate(size_t size, const void *caller)
@@ -70,6 +82,7 @@ static void *allocate(size_t size, const void *caller)
         if (!hooks_ready())
             return bootstrap_alloc(size);
     }
+    note_small(size);
     return next.malloc(size);
 }
 
@@ -86,6 +99,7 @@ static void *allocate_zeroed(size_t count, size_t size, const void *caller)
         if (!hooks_ready())
             return bootstrap_alloc(bytes);
     }
+    note_small(bytes);
     return next.calloc(count, size);
 }
 
@@ -183,8 +197,10 @@ static void *resize(void *block, size_t size, const void *caller)
     if (arena_contains(&vp.arena, block))
         return resize_block(block, size, caller);
     void *fresh;
-    if (!arena_serves(size, 1, false, caller, &fresh))
+    if (!arena_serves(size, 1, false, caller, &fresh)) {
+        note_small(size);
         return originals()->realloc(block, size);
+    }
     return relocate(block, next.malloc_usable_size(block), fresh, size);
 }
 
@@ -206,6 +222,7 @@ static void *allocate_aligned(size_t alignment, size_t size, const void *caller)
     void *block;
     if (arena_serves(size, alignment, false, caller, &block))
         return block;
+    note_small(size);
     return originals()->memalign(alignment, size);
 }
 

@@ -85,7 +85,9 @@ static void note_peak(const struct tier *tier, struct tier_peak *peak)
 static void apportion(struct engine *engine)
 {
     struct pager *pager = &engine->pager;
-    uint64_t budget = pager->config.budget - pager->config.budget / 64; /* the kernel's counters are a little behind */
+    /* The kernel's counters are a little behind, and so are we: some pages are in motion. */
+    uint64_t margin = pager->config.budget / 64 + 32 * engine_page_size(engine);
+    uint64_t budget = minus(pager->config.budget, margin);
     uint64_t used = used_bytes(engine), resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
     uint64_t other = minus(used, resident << engine->page_shift), pool = pool_held(engine);
     uint64_t paged = minus(budget, minus(other, pool)); /* what arena and pool have between them */

@@ -364,39 +364,51 @@ uint64_t memory_default_budget(void)
     return memory_default_budget_of(&limits);
 }
 
-void memory_use_at(const char *root, struct memory_use *out)
+static void read_use(const char *root, const char *path, struct memory_use *out)
 {
     *out = (struct memory_use){0};
     const struct kilobytes wanted[] = {
         {"VmRSS:", &out->resident}, {"VmHWM:", &out->peak_resident}, {"VmPTE:", &out->page_tables}};
-    read_kilobytes(root, "/proc/self/status", wanted, 3);
+    read_kilobytes(root, path, wanted, 3);
 }
 
+void memory_use_at(const char *root, struct memory_use *out)
+{
+    read_use(root, "/proc/self/status", out);
+}
+
+/* thread-self below, not self: that is the main thread, which may have ended before the process does. */
 void memory_use(struct memory_use *out)
 {
-    memory_use_at("", out);
+    read_use("", "/proc/thread-self/status", out);
 }
 
 uint64_t memory_resident(void)
 {
-    static struct os_proc_file statm = {.path = "/proc/self/statm"};
-    char content[128];
-    ssize_t length = os_proc_read(&statm, content, sizeof content - 1, 0);
-    if (length <= 0)
-        return 0;
-    content[length] = 0;
-    const char *resident = strchr(content, ' ');
-    return resident ? number_at(resident) * os_page_size() : 0;
+    static struct os_proc_file statm = {.path = "/proc/thread-self/statm"};
+    for (int tries = 0; tries < 2; tries++) {
+        char content[128];
+        ssize_t length = os_proc_read(&statm, content, sizeof content - 1, 0);
+        content[length > 0 ? length : 0] = 0;
+        const char *resident = strchr(content, ' ');
+        if (resident && number_at(resident) > 0)
+            return number_at(resident) * os_page_size();
+        os_proc_close(&statm); /* the thread that had opened it is gone */
+    }
+    return 0;
 }
 
 uint64_t memory_page_tables(void)
 {
-    static struct os_proc_file status = {.path = "/proc/self/status"};
-    char content[4096];
-    ssize_t length = os_proc_read(&status, content, sizeof content - 1, 0);
-    if (length <= 0)
-        return 0;
-    content[length] = 0;
-    const char *field = strstr(content, "VmPTE:");
-    return field ? number_at(field + strlen("VmPTE:")) * 1024 : 0;
+    static struct os_proc_file status = {.path = "/proc/thread-self/status"};
+    for (int tries = 0; tries < 2; tries++) {
+        char content[4096];
+        ssize_t length = os_proc_read(&status, content, sizeof content - 1, 0);
+        content[length > 0 ? length : 0] = 0;
+        const char *field = strstr(content, "VmPTE:");
+        if (field)
+            return number_at(field + strlen("VmPTE:")) * 1024;
+        os_proc_close(&status);
+    }
+    return 0;
 }
