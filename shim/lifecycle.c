@@ -253,20 +253,25 @@ static uint64_t arena_at_most(uint64_t live)
     return live + __atomic_load_n(&vp.arena.ranges.bytes[RANGE_KEPT], __ATOMIC_RELAXED) + paging_reserve();
 }
 
-static bool fits(uint64_t live)
+/* Far enough from where it was to be looked at again: a 32nd of the budget. */
+static bool has_changed(uint64_t now, uint64_t looked)
 {
-    uint64_t most = arena_at_most(live);
-    vp.looked_resident = memory_resident();
-    return most <= vp.budget && most + resident_elsewhere() <= vp.budget;
+    return (now > looked ? now - looked : looked - now) > vp.budget / 32;
 }
 
-static void settle_unless_it_fits(uint64_t live)
+/* Whether all that may come to be in memory is within the budget. Cheap questions first: adding what is in memory already
+ * counts the arena twice; if even that fits, or nothing has changed since it did, the arena is not looked through. */
+static bool fits(uint64_t live)
 {
-    if (fits(live))
-        return;
-    __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
-    if (arm())
-        start_paging();
+    uint64_t most = arena_at_most(live), resident = memory_resident();
+    if (most > vp.budget)
+        return false;
+    if (most + resident <= vp.budget ||
+        (!has_changed(live, vp.looked_live) && !has_changed(resident, vp.looked_resident)))
+        return true;
+    vp.looked_live = live;
+    vp.looked_resident = resident;
+    return most + resident_elsewhere() <= vp.budget;
 }
 
 /* What is available to this process is more than what is free: it has some already. */
@@ -275,34 +280,33 @@ static uint64_t budget_wanted(void)
     return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
 }
 
+/* Compares what there is with the budget; arms paging when it may not fit. */
+static void look(uint64_t live)
+{
+    if (__atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || !lock_try(&vp.lock))
+        return; /* somebody else is looking */
+    if (vp.budget == 0)
+        vp.budget = budget_wanted();
+    if (!vp.settled && !fits(live)) {
+        __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
+        if (arm())
+            start_paging();
+    }
+    lock_release(&vp.lock);
+}
+
 void lifecycle_note_growth(void)
 {
     uint64_t live = arena_live_bytes(&vp.arena);
-    if (__atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || live < __atomic_load_n(&vp.next_look, __ATOMIC_RELAXED))
-        return;
-    lock_acquire(&vp.lock);
-    if (!vp.settled && live >= vp.next_look) {
-        if (vp.budget == 0)
-            vp.budget = budget_wanted();
-        settle_unless_it_fits(live);
-        /* The next look: when an eighth of the budget has been added. */
-        __atomic_store_n(&vp.next_look, live < vp.budget / 8 ? vp.budget / 8 : live + vp.budget / 8, __ATOMIC_RELAXED);
-        if (vp.next_look > vp.budget)
-            __atomic_store_n(&vp.next_look, live > vp.budget ? live : vp.budget, __ATOMIC_RELAXED);
-    }
-    lock_release(&vp.lock);
+    if (live >= vp.first_look)
+        look(live);
 }
 
 void lifecycle_note_small(void)
 {
     uint64_t live = arena_live_bytes(&vp.arena);
-    if (live == 0 || __atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || !lock_try(&vp.lock))
-        return;
-    /* Cheap first: what is in memory of the arena counts twice here. Then look through it, but only after some growth. */
-    uint64_t resident = vp.budget && !vp.settled ? memory_resident() : 0;
-    if (resident && resident + arena_at_most(live) > vp.budget && resident > vp.looked_resident + vp.budget / 32)
-        settle_unless_it_fits(live);
-    lock_release(&vp.lock);
+    if (live > 0)
+        look(live);
 }
 
 /* ---- what can be backed ---- */
@@ -361,12 +365,12 @@ __attribute__((constructor)) static void shim_start(void)
 {
     const char *why = start();
     vp.self_test = why ? why : "ok";
-    vp.next_look = FIRST_LOOK < vp.options.ram / 8 || !vp.options.ram ? FIRST_LOOK : vp.options.ram / 8;
+    vp.budget = vp.options.ram;
+    vp.first_look = vp.budget && vp.budget / 8 < FIRST_LOOK ? vp.budget / 8 : FIRST_LOOK;
     if (why)
         log_warn("the program runs without paging: %s", why);
     else
         vp.arena.ready = true;
-    vp.budget = vp.options.ram;
     if (vp.options.ram && vp.options.ram / 16 < vp.arena.keep_max)
         vp.arena.keep_max = vp.options.ram / 16;
 }

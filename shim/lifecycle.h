@@ -19,7 +19,8 @@ struct vp {
     struct engine engine;      /* see engine.h */
     struct lock lock;          /* LOCK_LIFECYCLE: guards the fields below */
     uint64_t budget;           /* bytes; 0 until it is first needed */
-    uint64_t next_look;        /* live bytes at which the budget is compared again; read without the lock */
+    uint64_t first_look;       /* live bytes below which the budget is not even asked for; constant after start-up */
+    uint64_t looked_live;      /* bytes live when the arena was last looked through */
     uint64_t looked_resident;  /* bytes of the process in memory when the arena was last looked through */
     bool settled;              /* arming was done, or has failed for good */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */

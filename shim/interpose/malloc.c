@@ -178,7 +178,7 @@ static void *resize_block(void *block, size_t size, const void *caller)
     }
     /* A little below the threshold it stays: a block that shrinks and grows around it would be copied every time. */
     if (size < vp.options.threshold / 2)
-        return relocate(block, old, next.malloc(size), size);
+        return relocate(block, old, allocate(size, caller), size);
     int saved = errno;
     void *resized = block_resize(block, size);
     errno = saved;
