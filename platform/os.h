@@ -59,6 +59,9 @@ void os_signals_restore(const struct os_sigmask *saved);
  *  Returns NULL when refused. */
 void *os_map(size_t size);
 
+/** As os_map(), but all of it is in memory at once: for buffers whose first use must not come as a surprise. */
+void *os_map_now(size_t size);
+
 /** As os_map(), but shared with children made by fork. */
 void *os_map_shared(size_t size);
 

@@ -245,7 +245,7 @@ static uint64_t resident_elsewhere(void)
 }
 
 /* What paging itself takes: the evictor's and the tiers' buffers. Bytes. */
-static uint64_t paging_reserve(void) { return (UINT64_C(4) << 20) + 64 * vp.platform.page; }
+static uint64_t paging_reserve(void) { return (UINT64_C(5) << 20) + 48 * vp.platform.page; }
 
 /* The most that the arena may come to have in memory. */
 static uint64_t arena_at_most(uint64_t live)

@@ -73,6 +73,8 @@ static void *map(size_t size, int sharing)
 
 void *os_map(size_t size) { return map(size, MAP_PRIVATE); }
 
+void *os_map_now(size_t size) { return map(size, MAP_PRIVATE | MAP_POPULATE); }
+
 void *os_map_shared(size_t size) { return map(size, MAP_SHARED); }
 
 void os_unmap(void *start, size_t size) { SYS2(SYS_munmap, start, size); }

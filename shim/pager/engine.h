@@ -64,6 +64,7 @@ struct pager {
     uint64_t low;        /* pages in memory down to which it evicts; its own */
     uint64_t overhead;   /* what config.overhead() said last; its own, like all that follows */
     uint64_t overhead_at;
+    uint64_t elsewhere;  /* bytes in memory that are neither arena nor pool: see apportion() */
     uint64_t last_used;
     uint64_t interval_ns; /* how long it sleeps without a bell */
     unsigned ratio;       /* compressed size in 1/1024 of the page, smoothed; holder of the evict lock */

@@ -35,16 +35,30 @@ static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 /* ---- the budget ---- */
 
-/* Bytes in use, as the limit counts them. */
-static uint64_t used_bytes(struct engine *engine)
+/* What the estimate of other memory loses of its excess at each tick: half in four seconds. */
+#define FORGET 64
+
+/* Every tenth of a second: what costs more to find out, and what fades. Returns whether it was time. */
+static bool tick(struct pager *pager)
 {
-    struct pager *pager = &engine->pager;
     uint64_t now = os_now_ns();
-    if (pager->config.overhead && now - pager->overhead_at >= OVERHEAD_NS) {
+    if (now - pager->overhead_at < OVERHEAD_NS)
+        return false;
+    pager->overhead_at = now;
+    if (pager->config.overhead)
         pager->overhead = pager->config.overhead();
-        pager->overhead_at = now;
-    }
-    return pager->config.resident() + pager->overhead;
+    return true;
+}
+
+/* Memory that is neither arena nor pool. A page of ours may be counted before it is touched (a buffer that is about to be
+ * read into): what is measured is then too little. So growth is believed at once, shrinking slowly. */
+static uint64_t elsewhere(struct pager *pager, uint64_t measured, bool fade)
+{
+    if (measured >= pager->elsewhere)
+        pager->elsewhere = measured;
+    else if (fade)
+        pager->elsewhere -= (pager->elsewhere - measured) / FORGET;
+    return pager->elsewhere;
 }
 
 static void set_limits(struct engine *engine, uint64_t arena_bytes)
@@ -88,9 +102,11 @@ static void apportion(struct engine *engine)
     /* The kernel's counters are a little behind, and so are we: some pages are in motion. */
     uint64_t margin = pager->config.budget / 64 + 32 * engine_page_size(engine);
     uint64_t budget = minus(pager->config.budget, margin);
-    uint64_t used = used_bytes(engine), resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
-    uint64_t other = minus(used, resident << engine->page_shift), pool = pool_held(engine);
-    uint64_t paged = minus(budget, minus(other, pool)); /* what arena and pool have between them */
+    bool fade = tick(pager);
+    uint64_t used = pager->config.resident() + pager->overhead, pool = pool_held(engine);
+    uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED) << engine->page_shift;
+    uint64_t other = elsewhere(pager, minus(used, resident + pool), fade);
+    uint64_t paged = minus(budget, other); /* what arena and pool have between them */
     if (engine->pool)
         evict_shrink_pool(engine, pool_share(pager, paged));
     pool = pool_held(engine);

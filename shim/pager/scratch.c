@@ -22,7 +22,7 @@ struct scratch *scratch_new(size_t pages_size, size_t records_size)
     records_size = round_up(records_size, align);
     size_t head = round_up(sizeof(struct scratch), align);
     size_t size = head + SCRATCH_SLOTS * (pages_size + records_size);
-    struct scratch *scratch = os_map(size);
+    struct scratch *scratch = os_map_now(size);
     if (!scratch)
         return NULL;
     scratch->pages_size = pages_size;

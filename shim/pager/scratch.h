@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define SCRATCH_SLOTS 16
+#define SCRATCH_SLOTS 8
 
 struct scratch;
 

@@ -530,8 +530,8 @@ static int build(struct spill *spill, const struct spill_config *config)
     if (error)
         return error;
     spill->capacity = config->max_bytes ? position_of(spill, spill->space.limit, 0) : UINT64_MAX;
-    spill->staging = os_map(SPILL_IO_DEPTH * spill->segment_size);
-    spill->picking = os_map(spill->segment_size);
+    spill->staging = os_map_now(SPILL_IO_DEPTH * spill->segment_size); /* counted before the budget gets tight */
+    spill->picking = os_map_now(spill->segment_size);
     return spill->staging && spill->picking ? seal_new(&spill->seal) : -ENOMEM;
 }
 

@@ -207,7 +207,7 @@ CASES = {
 
     # Allocation.
     "alloc_semantics": Case(
-        victim("alloc_semantics"), timeout=120,
+        victim("alloc_semantics"), timeout=120, outside=20,
         ci="default lazy ram64 floor:uffd-signal floor:mprotect",
         soak=EVERY_BACKEND.format("floor") + " " + BACKENDS.format("lazy64")),
     "free_misuse": Case(
@@ -294,7 +294,7 @@ CASES = {
     # Large runs of known programs.
     "sort_1g": Case(
         lambda context: ["sort", "-S", "1500M", "--parallel=2", "-o", "sorted", "../text"],
-        prepare=lambda context: text_lines(context, 16_000_000), touched=1000, outside=6, timeout=600,
+        prepare=lambda context: text_lines(context, 1_000_000, 999), touched=1000, outside=6, timeout=600,
         soak=BACKENDS.format("ram256")),
     "numpy_sort": Case(
         lambda context: [context.python_with_numpy(), "-c", NUMPY_SORT], environment={"OPENBLAS_NUM_THREADS": "1"},
