@@ -46,6 +46,7 @@ class Context:
         self.victims = options.victims
         self.directory = directory  # holds what prepare() makes; the runs' working directories are below it
         self.mode = options.mode
+        self.trap = options.trap
         self.budget = cases.MODES[options.mode].budget  # MiB, or None
 
     def victim(self, name, *arguments):
