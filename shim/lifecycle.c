@@ -201,10 +201,11 @@ static void start_paging(void)
              vp.engine.spill ? vp.options.spill : "off");
 }
 
-/* A fault that reached one of the platform's own threads instead of the handler. */
+/* A fault that reached one of the platform's own threads instead of the handler. It may be told late, when the block has
+ * been freed: nothing is wrong then, the toucher had been served. */
 static bool serve_trap(void *engine, const struct trap *trap)
 {
-    return fault_serve(engine, trap) == FAULT_HEALED;
+    return fault_serve(engine, trap) != FAULT_POISONED;
 }
 
 static bool arm(void)

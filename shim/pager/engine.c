@@ -80,10 +80,15 @@ void engine_leave(struct engine *engine)
         os_futex_wake(&engine->in_flight, 1, false);
 }
 
-/* Closes the gate and waits until nothing is in motion. One thread at a time (LOCK_LIFECYCLE). */
+/* Closes the gate and waits until nothing is in motion. Before any lock but LOCK_LIFECYCLE is taken: a fault in flight may
+ * want them. */
 static void stop_faults(struct engine *engine)
 {
-    __atomic_store_n(&engine->gate, os_thread_id(), __ATOMIC_SEQ_CST);
+    uint32_t keeper = 0, me = os_thread_id();
+    while (!__atomic_compare_exchange_n(&engine->gate, &keeper, me, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        os_futex_wait(&engine->gate, keeper, 0, false);
+        keeper = 0;
+    }
     uint32_t busy;
     while ((busy = __atomic_load_n(&engine->in_flight, __ATOMIC_SEQ_CST)) != 0)
         os_futex_wait(&engine->in_flight, busy, 1000000, false);
@@ -357,14 +362,22 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
 {
     if (!__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE) && move_unarmed(engine, from, to))
         return;
-    engine_enter(engine);
+    /* A thread that serves faults for others may be late: the toucher has long gone on, perhaps to this very realloc. */
+    bool late = engine->pf->caps.kernel_faults;
+    if (late)
+        stop_faults(engine);
+    else
+        engine_enter(engine);
     lock_acquire(&engine->evict_lock);
     move_words(engine, engine_page_of(engine, from->start), engine_page_of(engine, to),
                from->length >> engine->page_shift);
     int result = engine->pf->ops->move(engine->pf, from->start, to, from->length);
     scan(engine, &(struct extent){to, from->length}); /* what arming did not see while the block was detached */
     lock_release(&engine->evict_lock);
-    engine_leave(engine);
+    if (late)
+        resume_faults(engine);
+    else
+        engine_leave(engine);
     note_move(from, result);
 }
 
