@@ -34,7 +34,8 @@ MODES = {
 
 @dataclass(frozen=True)
 class Case:
-    """`ci` and `soak` list where it runs: MODE, MODE:BACKEND, with @nobody for an unprivileged user.
+    """`ci` and `soak` list where it runs: MODE, MODE:BACKEND, with @nobody for an unprivileged user, or @cgroup for
+    a memory cgroup hardly larger than the budget.
 
     A case without `expect` is compared with an unshimmed run; `expect` is for what needs the shim, or more memory than
     a small machine has: the exact stdout, with exit status 0.
@@ -173,6 +174,7 @@ def torture(threads, seconds, *further, times=8, **fields):
         touched=size, stderr=False, timeout=3 * seconds + 60, **fields)
 
 
+IN_CGROUP = "{0}:uffd-signal@cgroup {0}:uffd-thread@cgroup {0}:mprotect@cgroup"
 EVERY_BACKEND = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect {0}:uffd-signal@nobody {0}:mprotect@nobody"
 BACKENDS = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect"
 
@@ -282,11 +284,13 @@ CASES = {
 
     # Torture. ci: ten seconds; soak: a minute for each backend and number of threads, at the floor too.
     "torture_2": torture(2, 10, ci=BACKENDS.format("ram64")),
-    "torture_8": torture(8, 10, ci="lazy ram64:uffd-signal floor:uffd-signal floor:mprotect ram64@nobody"),
+    "torture_8": torture(
+        8, 10, ci="lazy floor:uffd-signal floor:mprotect ram64@nobody ram64:uffd-signal@cgroup ram64:mprotect@cgroup"),
     "torture_calls": torture(4, 10, "--syscalls", ci="ram64:uffd-signal ram64:mprotect"),
     "torture_fork": torture(2, 10, "--fork", times=3, above_cap=True, ci="ram64:uffd-signal ram64:mprotect"),
     **{f"soak_{threads}": torture(
-        threads, 60, soak=EVERY_BACKEND.format("ram256") + " " + EVERY_BACKEND.format("floor"))
+        threads, 60, soak=" ".join((EVERY_BACKEND.format("ram256"), EVERY_BACKEND.format("floor"),
+                                    IN_CGROUP.format("ram256"), IN_CGROUP.format("ram64"))))
        for threads in (1, 2, 8)},
     "soak_calls": torture(8, 60, "--syscalls", soak=BACKENDS.format("ram64")),
     "soak_fork": torture(4, 60, "--fork", times=3, above_cap=True, soak=BACKENDS.format("ram64")),
@@ -312,7 +316,7 @@ CASES = {
 
 
 def schedule(suite):
-    """(case, mode, backend or "auto", "self" or "nobody", timeout in s) for every test of the suite."""
+    """(case, mode, backend or "auto", "self", "nobody" or "cgroup", timeout in s) for every test of the suite."""
     for name, case in CASES.items():
         for entry in getattr(case, suite).split():
             where, _, user = entry.partition("@")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs one case of the preload suite: a program without the shim and with it, and compares what can be seen from outside.
 
-    driver.py --vprun PATH --case NAME --mode MODE [--trap BACKEND] [--unprivileged]
+    driver.py --vprun PATH --case NAME --mode MODE [--trap BACKEND] [--unprivileged | --cgroup]
 
 Compared are stdout byte for byte, stderr, exit status or signal, and every file left in the working directory. From the
 shim's statistics: the self-test, that nothing is poisoned, and that the case did what it is for (faults, evictions);
@@ -104,7 +104,47 @@ def kill_session(session):
                 pass
 
 
-def execute(command, run, context, case, unprivileged):
+class Cgroup:
+    """A memory cgroup without swap, of either version, for one run."""
+
+    ROOTS = {1: Path("/sys/fs/cgroup/memory"), 2: Path("/sys/fs/cgroup")}
+    LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
+    EVENTS = {1: "memory.oom_control", 2: "memory.events"}
+
+    def __init__(self, limit):
+        self.version = 2 if (self.ROOTS[2] / "cgroup.controllers").exists() else 1
+        self.path = self.ROOTS[self.version] / f"vp-preload-{os.getpid()}"
+        try:
+            self.path.mkdir()
+        except OSError as error:
+            raise Skip(f"no memory cgroup can be made: {error}")
+        try:
+            if self.version == 1:
+                (self.path / "memory.swappiness").write_text("0")
+            elif (self.path / "memory.swap.max").exists():
+                (self.path / "memory.swap.max").write_text("0")
+            (self.path / self.LIMIT[self.version]).write_text(str(limit))
+        except OSError as error:
+            self.remove()
+            raise Skip(f"the memory controller is not to be had: {error}")
+
+    def enter(self):
+        (self.path / "cgroup.procs").write_text("0")
+
+    def kills(self):
+        text = (self.path / self.EVENTS[self.version]).read_text()
+        return int(re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)[1])
+
+    def remove(self):
+        for _ in range(50):  # a process that has just ended leaves in its own time
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.1)
+
+
+def execute(command, run, context, case, unprivileged, cgroup=None):
     """Runs command in run.directory, bounded in time, memory and disk."""
     run.directory.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VP_", "LD_", "MALLOC_", "GLIBC_"))}
@@ -119,7 +159,7 @@ def execute(command, run, context, case, unprivileged):
         process = subprocess.Popen(
             [*prefix, str(context.victims / "preload_measure"), str(report_end), *command], cwd=run.directory,
             env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=[report_end],
-            start_new_session=True)
+            start_new_session=True, preexec_fn=cgroup.enter if cgroup else None)
     os.close(report_end)
     end = time.monotonic() + case.timeout
     problem = None
@@ -325,8 +365,16 @@ def run_case(options, directory):
     shimmed = Run(directory / "shim")
     print("+", shlex.join([*shim, *command]), flush=True)
     start = time.monotonic()
-    execute([*case.wrapper, *shim, *command], shimmed, context, case, options.unprivileged)
+    cgroup = Cgroup(int((context.budget << 20) * TOLERANCE)) if options.cgroup else None
+    try:
+        execute([*case.wrapper, *shim, *command], shimmed, context, case, options.unprivileged, cgroup)
+        kills = cgroup.kills() if cgroup else 0
+    finally:
+        if cgroup:
+            cgroup.remove()
     print(f"  {time.monotonic() - start:.1f} s, {shimmed.ending()}")
+    if kills:
+        raise Failure(f"the kernel killed it: over {TOLERANCE} times --ram {context.budget}M")
 
     try:
         if plain:
@@ -358,6 +406,8 @@ def main():
     parser.add_argument("--mode", required=True, choices=list(cases.MODES))
     parser.add_argument("--trap", metavar="BACKEND")
     parser.add_argument("--unprivileged", action="store_true", help="as user and group 65534 (needs root)")
+    parser.add_argument("--cgroup", action="store_true",
+                        help=f"in a memory cgroup of {TOLERANCE} times the budget, without swap (needs root)")
     parser.add_argument("--victims", type=Path, help="directory of the victim programs (default: beside vprun)")
     parser.add_argument("--keep", action="store_true", help="leave the directory of a failed case")
     options = parser.parse_args()
