@@ -54,19 +54,31 @@ static void zero(uintptr_t start, uintptr_t end)
 static void discard(uintptr_t start, uintptr_t end)
 {
     size_t page = vp.platform.page;
+    uintptr_t first = (start + page - 1) & ~(page - 1), last = end & ~(page - 1);
+    if (first >= last) {
+        zero(start, end);
+        return;
+    }
+    engine_discard(&vp.engine, &(struct extent){first, last - first});
+    zero(start, first);
+    zero(last, end);
+}
+
+/* It may go, now. */
+static void page_out(uintptr_t start, uintptr_t end)
+{
+    uintptr_t mask = vp.platform.page - 1, first = (start + mask) & ~mask, last = end & ~mask;
+    if (first < last)
+        engine_page_out(&vp.engine, &(struct extent){first, last - first});
+}
+
+/* Does `act` to what is allocated of [start, end), a block at a time. */
+static void each_block(uintptr_t start, uintptr_t end, void (*act)(uintptr_t, uintptr_t))
+{
     struct extent block;
-    while (start < end) {
-        if (!arena_extent(&vp.arena, start, &block))
-            return;
+    while (start < end && arena_extent(&vp.arena, start, &block)) {
         uintptr_t stop = block.start + block.length < end ? block.start + block.length : end;
-        uintptr_t first = (start + page - 1) & ~(page - 1), last = stop & ~(page - 1);
-        if (first < last) {
-            engine_discard(&vp.engine, &(struct extent){first, last - first});
-            zero(start, first);
-            zero(last, stop);
-        } else {
-            zero(start, stop);
-        }
+        act(start, stop);
         start = stop;
     }
 }
@@ -80,12 +92,14 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
     switch (advice) {
     case MADV_DONTNEED:
     case MADV_FREE: /* may be done at once */
-        discard(from, end);
+        each_block(from, end, discard);
+        return 0;
+    case MADV_PAGEOUT:
+        each_block(from, end, page_out);
         return 0;
     case MADV_MERGEABLE: /* a merged page would lose its write protection unseen */
     case MADV_WILLNEED:
     case MADV_COLD:
-    case MADV_PAGEOUT:
         return 0;
     default:
         return originals()->madvise(start, length, advice);

@@ -307,6 +307,16 @@ void engine_discard(struct engine *engine, const struct extent *extent)
     engine_leave(engine);
 }
 
+void engine_page_out(struct engine *engine, const struct extent *extent)
+{
+    if (!__atomic_load_n(&engine->paging, __ATOMIC_ACQUIRE))
+        return;
+    size_t first = engine_page_of(engine, extent->start);
+    lock_acquire(&engine->evict_lock);
+    evict_range(engine, first, first + (extent->length >> engine->page_shift));
+    lock_release(&engine->evict_lock);
+}
+
 /* The word for a page's content at its new place. */
 static page_word word_after_move(struct engine *engine, page_word was, size_t target)
 {

@@ -62,6 +62,7 @@ struct pager {
     uint32_t bell;       /* futex: rings for the thread */
     uint64_t high;       /* pages in memory above which it evicts; it writes, any thread reads */
     uint64_t low;        /* pages in memory down to which it evicts; its own */
+    bool draining;       /* it is on its way from the one to the other; its own */
     uint64_t overhead;   /* what config.overhead() said last; its own, like all that follows */
     uint64_t overhead_at;
     uint64_t elsewhere;  /* bytes in memory that are neither arena nor pool: see apportion() */
@@ -150,6 +151,9 @@ void engine_forget(struct engine *engine, const struct extent *extent);
  *  platform, absent ones by their handles, none brought in. `from` is as after engine_forget(). */
 void engine_move(struct engine *engine, const struct extent *from, uintptr_t to);
 
+/** Takes the live pages of `extent` out of memory if they can be (MADV_PAGEOUT). */
+void engine_page_out(struct engine *engine, const struct extent *extent);
+
 /** Makes [start, start + length) of the arena present, writable where `write`, and keeps it so until engine_unpin().
  *  Any length; any thread; async-signal-safe. Returns false when a page is poisoned (nothing stays pinned then). */
 bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool write);
@@ -173,6 +177,10 @@ enum fault_result fault_serve(struct engine *engine, const struct trap *trap);
 
 /** Takes about `want` pages out of memory, fewer when they resist. Holder of evict_lock. Returns how many left. */
 size_t evict_pages(struct engine *engine, size_t want);
+
+/** Takes pages [first, end) out of memory, however young; pinned regions stay, and so does what resists. Holder of
+ *  evict_lock. Returns how many left. */
+size_t evict_range(struct engine *engine, size_t first, size_t end);
 
 /** The evictor's memory, made once. */
 int evictor_new(struct engine *engine);

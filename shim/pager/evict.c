@@ -117,7 +117,29 @@ static bool age(page_word *word, page_word seen)
     return true;
 }
 
-/* The due pages of a region; where protection comes in granules, only granules that are due as a whole. */
+/* The pages of a region that are in memory. */
+static uint64_t resident_pages(struct engine *engine, size_t first)
+{
+    uint64_t resident = 0;
+    for (unsigned i = 0; i < REGION_PAGES; i++)
+        resident |= (uint64_t) (page_state(page_load(&engine->pages[first + i])) == PAGE_RESIDENT) << i;
+    return resident;
+}
+
+/* Where protection comes in granules: only those of which all resident pages are due. */
+static uint64_t whole_granules(struct engine *engine, uint64_t resident, uint64_t due)
+{
+    size_t granule = engine->pf->ops->granule(engine->pf) >> engine->page_shift;
+    if (granule > REGION_PAGES)
+        granule = REGION_PAGES;
+    for (unsigned i = 0; granule > 1 && i < REGION_PAGES; i += granule) {
+        uint64_t mask = (granule == 64 ? ~UINT64_C(0) : (UINT64_C(1) << granule) - 1) << i;
+        if ((due & mask) != (resident & mask))
+            due &= ~mask;
+    }
+    return due;
+}
+
 static uint64_t due_pages(struct engine *engine, size_t first)
 {
     uint64_t resident = 0, due = 0;
@@ -128,15 +150,7 @@ static uint64_t due_pages(struct engine *engine, size_t first)
         resident |= UINT64_C(1) << i;
         due |= (uint64_t) age(&engine->pages[first + i], seen) << i;
     }
-    size_t granule = engine->pf->ops->granule(engine->pf) >> engine->page_shift;
-    if (granule > REGION_PAGES)
-        granule = REGION_PAGES;
-    for (unsigned i = 0; granule > 1 && i < REGION_PAGES; i += granule) {
-        uint64_t mask = (granule == 64 ? ~UINT64_C(0) : (UINT64_C(1) << granule) - 1) << i;
-        if ((due & mask) != (resident & mask))
-            due &= ~mask;
-    }
-    return due;
+    return whole_granules(engine, resident, due);
 }
 
 /* Makes the page a victim if nobody was faster. */
@@ -180,16 +194,19 @@ static struct region *region_of_victim(struct engine *engine, const struct victi
     return engine_region_of(engine, victim->page);
 }
 
-/* Claims from one region. A pin set meanwhile wins: the states were set first, the pins are read second. */
-static void claim_region(struct engine *engine, size_t region)
+static bool is_pinned(const struct engine *engine, size_t region)
+{
+    return __atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST);
+}
+
+/* Claims the due pages of one region. A pin set meanwhile wins: the states were set first, the pins are read second. */
+static void claim_region(struct engine *engine, size_t region, uint64_t due)
 {
     struct evictor *evictor = engine->evictor;
-    if (__atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST))
-        return;
     size_t first = region * REGION_PAGES, before = evictor->count;
-    for (uint64_t due = due_pages(engine, first); due && evictor->count < evictor->capacity; due &= due - 1)
+    for (; due && evictor->count < evictor->capacity; due &= due - 1)
         claim(engine, first + (unsigned) __builtin_ctzll(due));
-    if (!__atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST))
+    if (!is_pinned(engine, region))
         return;
     while (evictor->count > before)
         give_back(engine, &evictor->victims[--evictor->count], false, 0);
@@ -203,8 +220,9 @@ static void choose(struct engine *engine, size_t want)
     for (size_t steps = 0; steps < regions * ROUNDS_MAX && evictor->count < want; steps++) {
         if (evictor->hand >= regions)
             evictor->hand = 0;
-        if (__atomic_load_n(&engine->regions[evictor->hand].resident, __ATOMIC_RELAXED))
-            claim_region(engine, evictor->hand);
+        size_t hand = evictor->hand;
+        if (__atomic_load_n(&engine->regions[hand].resident, __ATOMIC_RELAXED) && !is_pinned(engine, hand))
+            claim_region(engine, hand, due_pages(engine, hand * REGION_PAGES));
         if (evictor->count < evictor->capacity)
             evictor->hand++;
     }
@@ -587,6 +605,17 @@ static void note_room(struct engine *engine, size_t left)
                  engine->spill ? "full or failing" : "not there");
 }
 
+/* What was chosen goes. Returns how many pages left. */
+static size_t evict_batch(struct engine *engine)
+{
+    block(engine);
+    store(engine);
+    size_t left = release(engine);
+    note_room(engine, left);
+    announce(engine);
+    return left;
+}
+
 size_t evict_pages(struct engine *engine, size_t want)
 {
     size_t total = 0;
@@ -595,14 +624,36 @@ size_t evict_pages(struct engine *engine, size_t want)
         choose(engine, batch);
         if (engine->evictor->count == 0)
             break;
-        block(engine);
-        store(engine);
-        size_t left = release(engine);
-        note_room(engine, left);
-        announce(engine);
+        size_t left = evict_batch(engine);
         total += left;
         if (left == 0)
             break;
+    }
+    return total;
+}
+
+/* Pages [from, to) of a region, as a mask. to: at most REGION_PAGES, more than `from`. */
+static uint64_t pages_between(size_t from, size_t to)
+{
+    return (~UINT64_C(0) >> (REGION_PAGES - (to - from))) << from;
+}
+
+size_t evict_range(struct engine *engine, size_t first, size_t end)
+{
+    size_t total = 0;
+    while (first < end) {
+        engine->evictor->count = 0;
+        for (size_t room; first < end && (room = engine->evictor->capacity - engine->evictor->count) > 0;) {
+            size_t region = first / REGION_PAGES, start = region * REGION_PAGES, stop = start + REGION_PAGES;
+            stop = stop < end ? stop : end;
+            stop = stop < first + room ? stop : first + room;
+            uint64_t resident = resident_pages(engine, start), due = resident & pages_between(first - start, stop - start);
+            if (due && !is_pinned(engine, region))
+                claim_region(engine, region, whole_granules(engine, resident, due));
+            first = stop;
+        }
+        if (engine->evictor->count)
+            total += evict_batch(engine);
     }
     return total;
 }
@@ -616,7 +667,7 @@ static bool press(struct engine *engine)
     if (pager_ring(engine)) {
         os_futex_wait(&engine->progress, seen, 5000000, false);
     } else if (lock_try(&engine->evict_lock)) {
-        evict_pages(engine, 32);
+        pager_relieve(engine, 32);
         lock_release(&engine->evict_lock);
     } else {
         os_futex_wait(&engine->progress, seen, 5000000, false);

@@ -118,14 +118,40 @@ static void apportion(struct engine *engine)
     pager->interval_ns = steady ? clamp(pager->interval_ns * 2, INTERVAL_MIN_NS, INTERVAL_MAX_NS) : INTERVAL_MIN_NS;
 }
 
-size_t pager_step(struct engine *engine)
+/* What leaves makes the pool grow, which the limit has to follow: not more than this goes between two looks. */
+#define STEP_BYTES (UINT64_C(1) << 20)
+
+/* How many pages the thread has to take out now: from above the high watermark on until the low one is reached. */
+static size_t due(struct engine *engine)
 {
-    lock_acquire(&engine->evict_lock);
+    struct pager *pager = &engine->pager;
+    uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED), step = STEP_BYTES >> engine->page_shift;
+    if (resident > pager->high || resident <= pager->low)
+        pager->draining = resident > pager->high;
+    uint64_t excess = pager->draining ? resident - pager->low : 0;
+    return excess < step ? excess : step;
+}
+
+/* Holder of the evict lock. */
+static void look(struct engine *engine)
+{
     apportion(engine);
     note_peak(engine->pool, &engine->pool_peak);
     note_peak(engine->spill, &engine->spill_peak);
-    uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED);
-    size_t left = resident > engine->pager.high ? evict_pages(engine, resident - engine->pager.low) : 0;
+}
+
+size_t pager_relieve(struct engine *engine, size_t want)
+{
+    if (__atomic_load_n(&engine->pager.configured, __ATOMIC_ACQUIRE))
+        look(engine);
+    return evict_pages(engine, want);
+}
+
+size_t pager_step(struct engine *engine)
+{
+    lock_acquire(&engine->evict_lock);
+    look(engine);
+    size_t want = due(engine), left = want ? evict_pages(engine, want) : 0;
     lock_release(&engine->evict_lock);
     return left;
 }

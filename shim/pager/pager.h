@@ -16,6 +16,9 @@ int pager_start(struct engine *engine, const struct pager_config *config);
  *  also for tests. Takes the evict lock. Returns how many pages left. */
 size_t pager_step(struct engine *engine);
 
+/** The same where there is no thread: a look, and `want` pages go. Holder of the evict lock, async-signal-safe. */
+size_t pager_relieve(struct engine *engine, size_t want);
+
 /** Wakes the thread if it sleeps, makes one where a fork has lost it. Returns whether there is one.
  *  Async-signal-safe. */
 bool pager_ring(struct engine *engine);

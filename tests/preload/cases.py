@@ -264,6 +264,10 @@ CASES = {
         soak=EVERY_BACKEND.format("floor")),
     "bigio_pvectors": Case(
         victim("bigio", 48, "pvectors"), touched=96, ci="lazy ram64", soak=EVERY_BACKEND.format("floor")),
+    "page_out": Case(
+        victim("page_out", 300), expect=says("0 pages wrong\n"), touched=300,
+        ci="ram64:uffd-signal ram64:mprotect ram256@nobody",
+        soak=EVERY_BACKEND.format("floor") + " " + EVERY_BACKEND.format("ram256")),
     "spill_grep": Case(
         lambda context: context.victim("spill_grep", context.scaled(4, 256)),
         expect=says("spill file: used\nplaintext: not found\ndata intact\n"), stderr=False,
