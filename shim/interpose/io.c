@@ -9,100 +9,17 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#include "../lifecycle.h"
+#include "hold.h"
 #include "hooks.h"
-
-/* A cleanup handler is a setjmp(), but its second return goes on to unwind, never back into the call. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wclobbered"
-#endif
-
-#define WINDOW_MIN ((size_t) 64 << 10)
-
-/* Paging may arm during a call: then all of its window has to be brought in at once. */
-#define WINDOW_MAX ((size_t) 32 << 20)
 
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
-
-static bool ours(const void *buffer) { return __builtin_expect(arena_contains(&vp.arena, buffer), 0); }
-
-static bool armed(void) { return __builtin_expect(__atomic_load_n(&vp.engine.trapping, __ATOMIC_SEQ_CST), 0); }
-
-static size_t window_size(void)
-{
-    uint64_t quarter = __atomic_load_n(&vp.engine.limit, __ATOMIC_RELAXED) / 4;
-    if (quarter > WINDOW_MAX >> vp.engine.page_shift)
-        return WINDOW_MAX;
-    size_t bytes = (size_t) quarter << vp.engine.page_shift;
-    return bytes < WINDOW_MIN ? WINDOW_MIN : bytes;
-}
-
-/* What of a buffer is allocated memory: a program may name a length far beyond its block, as read(fd, p, SSIZE_MAX). */
-static size_t allocated(const void *buffer, size_t size)
-{
-    struct extent block;
-    if (!armed()) { /* a pin is only a mark then: anywhere below the highest block will do */
-        uint64_t offset = (uintptr_t) buffer - vp.platform.base;
-        uint64_t used = __atomic_load_n(&vp.arena.ranges.high_water, __ATOMIC_RELAXED);
-        return offset >= used ? 0 : size < used - offset ? size : used - offset;
-    }
-    if (!arena_extent(&vp.arena, (uintptr_t) buffer, &block))
-        return 0;
-    size_t left = block.start + block.length - (uintptr_t) buffer;
-    return size < left ? size : left;
-}
-
-/* Returns how many bytes are pinned. Poisoned content cannot be: the kernel will say EFAULT, which is what an unreadable
- * page means to it. */
-static size_t pin(const void *buffer, size_t size, bool write)
-{
-    int saved = errno;
-    size = allocated(buffer, size);
-    if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))
-        size = 0;
-    errno = saved;
-    return size;
-}
-
-/* A buffer while it is held. The call may be cancelled: then a cleanup handler lets go of it. */
-struct held {
-    const void *buffer;
-    size_t size;
-};
-
-static struct held hold(const void *buffer, size_t size, bool write)
-{
-    return (struct held){buffer, ours(buffer) ? pin(buffer, size, write) : 0};
-}
-
-static void let_go(void *argument)
-{
-    const struct held *held = argument;
-    if (held->size)
-        engine_unpin(&vp.engine, (uintptr_t) held->buffer, held->size);
-}
-
-/* From HOLD to the LET_GO of the same block the buffer is held. */
-#define HOLD(name, buffer, size, write)               \
-    struct held name = hold(buffer, size, write);     \
-    pthread_cleanup_push(let_go, &name)
-#define LET_GO pthread_cleanup_pop(1)
-
-/* One call on one window. */
-#define PINNED(result, buffer, size, write, call) \
-    do {                                          \
-        HOLD(held_, buffer, size, write);         \
-        result = call;                            \
-        LET_GO;                                   \
-    } while (0)
 
 /* ---- read and write ---- */
 
@@ -136,7 +53,7 @@ static bool plausible_size(size_t size) { return (ssize_t) size >= 0; }
 #define WINDOWED(buffer, size, write, whole, call)                                          \
     __extension__({                                                                          \
         size_t total_ = (size) < CALL_MAX ? (size) : CALL_MAX;                              \
-        size_t done_ = 0, window_ = window_size();                                          \
+        size_t done_ = 0, window_ = guard_window();                                          \
         ssize_t got_;                                                                       \
         bool again_;                                                                        \
         do {                                                                                \
@@ -167,7 +84,7 @@ static bool is_stream(int fd)
 #define TRANSFER(fd, size, whole, write, call)                                                      \
     __extension__({                                                                                 \
         ssize_t all_;                                                                               \
-        if ((size) > window_size() && is_stream(fd))                                                \
+        if ((size) > guard_window() && is_stream(fd))                                                \
             all_ = WINDOWED(buffer, size, write, whole, call);                                      \
         else {                                                                                      \
             char *at_ = (char *) (uintptr_t) buffer;                                                \
@@ -264,7 +181,7 @@ static void pin_vector(struct held_vector *held, const struct iovec *vector, siz
     held->vector = vector;
     for (held->count = 0; held->count < count; held->count++) {
         const struct iovec *part = &vector[held->count];
-        held->pinned[held->count] = ours(part->iov_base) ? pin(part->iov_base, part->iov_len, write) : 0;
+        held->pinned[held->count] = ours(part->iov_base) ? guard_pin(part->iov_base, part->iov_len, write) : 0;
     }
 }
 
@@ -272,7 +189,7 @@ static void let_go_vector(void *argument)
 {
     const struct held_vector *held = argument;
     for (size_t i = 0; i < held->count; i++)
-        let_go(&(struct held){held->vector[i].iov_base, held->pinned[i]});
+        guard_unpin(held->vector[i].iov_base, held->pinned[i]);
 }
 
 #define VECTORED(result, vector, n, write, call)                        \
@@ -291,7 +208,7 @@ static bool plausible(size_t count) { return count > 0 && count <= IOV_MAX; }
 
 static bool exceeds_window(const struct iovec *vector, size_t count)
 {
-    size_t total = 0, window = window_size();
+    size_t total = 0, window = guard_window();
     for (size_t i = 0; i < count && total <= window; i++)
         total += vector[i].iov_len;
     return total > window;
@@ -481,7 +398,7 @@ VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, soc
 /* In bytes and in windows, as one operation on the stream. transfer_ is fread_unlocked or fwrite_unlocked. */
 #define STREAMED(buffer, size, count, stream, write, transfer)                                      \
     __extension__({                                                                                  \
-        size_t bytes_ = (size) * (count), done_ = 0, window_ = window_size(), n_, got_;             \
+        size_t bytes_ = (size) * (count), done_ = 0, window_ = guard_window(), n_, got_;             \
         do {                                                                                        \
             char *at_ = (char *) (uintptr_t) (buffer) + done_;                                      \
             n_ = bytes_ - done_ < window_ ? bytes_ - done_ : window_;                               \

@@ -1,0 +1,53 @@
+#include "pin.h"
+
+#include <errno.h>
+#include <stdint.h>
+
+#define WINDOW_MIN ((size_t) 64 << 10)
+
+/* Paging may arm during a call: then all of its window has to be brought in at once. */
+#define WINDOW_MAX ((size_t) 32 << 20)
+
+static bool armed(void) { return __builtin_expect(__atomic_load_n(&vp.engine.trapping, __ATOMIC_SEQ_CST), 0); }
+
+size_t guard_window(void)
+{
+    uint64_t quarter = __atomic_load_n(&vp.engine.limit, __ATOMIC_RELAXED) / 4;
+    if (quarter > WINDOW_MAX >> vp.engine.page_shift)
+        return WINDOW_MAX;
+    size_t bytes = (size_t) quarter << vp.engine.page_shift;
+    return bytes < WINDOW_MIN ? WINDOW_MIN : bytes;
+}
+
+/* What of a buffer is allocated memory: a program may name a length far beyond its block, as read(fd, p, SSIZE_MAX). */
+static size_t allocated(const void *buffer, size_t size)
+{
+    struct extent block;
+    if (!armed()) { /* a pin is only a mark then: anywhere below the highest block will do */
+        uint64_t offset = (uintptr_t) buffer - vp.platform.base;
+        uint64_t used = __atomic_load_n(&vp.arena.ranges.high_water, __ATOMIC_RELAXED);
+        return offset >= used ? 0 : size < used - offset ? size : used - offset;
+    }
+    if (!arena_extent(&vp.arena, (uintptr_t) buffer, &block))
+        return 0;
+    size_t left = block.start + block.length - (uintptr_t) buffer;
+    return size < left ? size : left;
+}
+
+size_t guard_pin(const void *buffer, size_t size, bool write)
+{
+    if (!guard_ours(buffer))
+        return 0;
+    int saved = errno;
+    size = allocated(buffer, size);
+    if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))
+        size = 0;
+    errno = saved;
+    return size;
+}
+
+void guard_unpin(const void *buffer, size_t size)
+{
+    if (size)
+        engine_unpin(&vp.engine, (uintptr_t) buffer, size);
+}

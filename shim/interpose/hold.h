@@ -1,0 +1,55 @@
+/*
+ * hold.h: what the stand-ins of functions that give the kernel memory have in common.
+ *
+ *     HOLD(a, buffer, size, true);         present from here on, and it stays;
+ *     result = originals()->call(...);     may be a cancellation point: the cleanup handler lets go
+ *     LET_GO;                              one for each HOLD of the block
+ */
+#ifndef VP_INTERPOSE_HOLD_H
+#define VP_INTERPOSE_HOLD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "../guard/pin.h"
+
+/* A cleanup handler is a setjmp(), but its second return goes on to unwind, never back into the call. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wclobbered"
+#endif
+
+/* In the arena: the one check that a buffer elsewhere costs. */
+static inline bool ours(const void *buffer) { return guard_ours(buffer); }
+
+/* A buffer while it is held. */
+struct held {
+    const void *buffer;
+    size_t size;
+};
+
+static inline struct held hold(const void *buffer, size_t size, bool write)
+{
+    return (struct held){buffer, guard_pin(buffer, size, write)};
+}
+
+static inline void let_go(void *argument)
+{
+    const struct held *held = argument;
+    guard_unpin(held->buffer, held->size);
+}
+
+#define HOLD(name, buffer, size, write)               \
+    struct held name = hold(buffer, size, write);     \
+    pthread_cleanup_push(let_go, &name)
+#define LET_GO pthread_cleanup_pop(1)
+
+/* One call on one buffer. */
+#define PINNED(result, buffer, size, write, call) \
+    do {                                          \
+        HOLD(held_, buffer, size, write);         \
+        result = call;                            \
+        LET_GO;                                   \
+    } while (0)
+
+#endif
