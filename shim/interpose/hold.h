@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../guard/guard.h"
 #include "../guard/pin.h"
 
 /* A cleanup handler is a setjmp(), but its second return goes on to unwind, never back into the call. */
@@ -21,6 +22,9 @@
 
 /* In the arena: the one check that a buffer elsewhere costs. */
 static inline bool ours(const void *buffer) { return guard_ours(buffer); }
+
+/* The same, for calls made so rarely that the guard's net does for them where there is one. */
+static inline bool unguarded(const void *buffer) { return guard_ours(buffer) && !guard_serves(); }
 
 /* A buffer while it is held. */
 struct held {

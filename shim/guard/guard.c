@@ -1,0 +1,3 @@
+#include "guard.h"
+
+struct guard guard;
