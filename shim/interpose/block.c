@@ -1,6 +1,7 @@
 #include "block.h"
 
 #include "../base/log.h"
+#include "../guard/resident.h"
 #include "../lifecycle.h"
 #include "hooks.h"
 
@@ -28,6 +29,7 @@ static bool armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_A
 static void give_back(const struct extent *extent)
 {
     bool reusable = !armed();
+    resident_forget(extent);
     engine_forget(&vp.engine, extent);
     arena_return(&vp.arena, extent, reusable && !armed());
 }

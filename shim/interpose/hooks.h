@@ -20,11 +20,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -43,6 +45,7 @@ typedef __CONST_SOCKADDR_ARG sockaddr_given;
 /* Names that a header may have made macros. */
 #undef fread_unlocked
 #undef fwrite_unlocked
+#undef fputs_unlocked
 
 #define HOOK(result, name, parameters) result name parameters;
 #include "hooks.def"

@@ -17,6 +17,7 @@
 
 #include "hold.h"
 #include "hooks.h"
+#include "stream.h"
 
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
@@ -421,17 +422,6 @@ VP_EXPORT size_t fread_unlocked(void *buffer, size_t size, size_t count, FILE *s
         return originals()->fread_unlocked(buffer, size, count, stream);
     return STREAMED(buffer, size, count, stream, true, originals()->fread_unlocked);
 }
-
-static void unlock_stream(void *stream) { funlockfile(stream); }
-
-/* The whole as one operation on the stream. */
-#define LOCKED(result, stream, call)                       \
-    do {                                                   \
-        flockfile(stream);                                 \
-        pthread_cleanup_push(unlock_stream, stream);       \
-        result = call;                                     \
-        pthread_cleanup_pop(1);                            \
-    } while (0)
 
 VP_EXPORT size_t fread(void *buffer, size_t size, size_t count, FILE *stream)
 {

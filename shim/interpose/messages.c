@@ -1,0 +1,75 @@
+/*
+ * messages.c: message queues of both kinds, and the memory of other processes.
+ */
+#include <limits.h>
+
+#include "hooks.h"
+#include "parts.h"
+
+STAND_IN(ssize_t, mq_receive, (mqd_t queue, char *out, size_t size, unsigned *priority), (queue, out, size, priority),
+         OUT(out, size), OUT_ONE(priority))
+STAND_IN(ssize_t, mq_timedreceive,
+         (mqd_t queue, char *out, size_t size, unsigned *priority, const struct timespec *until),
+         (queue, out, size, priority, until), OUT(out, size), OUT_ONE(priority), IN_ONE(until))
+STAND_IN(int, mq_send, (mqd_t queue, const char *message, size_t size, unsigned priority),
+         (queue, message, size, priority), IN(message, size))
+STAND_IN(int, mq_timedsend,
+         (mqd_t queue, const char *message, size_t size, unsigned priority, const struct timespec *until),
+         (queue, message, size, priority, until), IN(message, size), IN_ONE(until))
+
+/* A message starts with its type, which the size leaves out. */
+STAND_IN(ssize_t, msgrcv, (int queue, void *out, size_t size, long type, int flags), (queue, out, size, type, flags),
+         OUT(out, sizeof(long) + size))
+STAND_IN(int, msgsnd, (int queue, const void *message, size_t size, int flags), (queue, message, size, flags),
+         IN(message, sizeof(long) + size))
+
+/* ---- the memory of other processes: what is ours of it is held ---- */
+
+static bool any_part_ours(const struct iovec *vector, unsigned long count)
+{
+    bool any = ours(vector);
+    for (unsigned long i = 0; !any && i < count; i++)
+        any = ours(vector[i].iov_base);
+    return any;
+}
+
+static void hold_vector(struct holds *holds, const struct iovec *vector, unsigned long count, bool write)
+{
+    for (unsigned long i = 0; i < count; i++)
+        holds_add(holds, (struct part){vector[i].iov_base, vector[i].iov_len, write});
+}
+
+typedef ssize_t across(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long);
+
+/* `write`: into our memory. */
+static ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec *local, unsigned long local_count,
+                        const struct iovec *remote, unsigned long remote_count, unsigned long flags)
+{
+    if (guard_serves() || !local || local_count > IOV_MAX || !any_part_ours(local, local_count))
+        return GUARDED(call(pid, local, local_count, remote, remote_count, flags),
+                       IN(remote, remote_count * sizeof *remote));
+    ssize_t done;
+    struct held held[IOV_MAX];
+    struct holds holds = {held, IOV_MAX, 0};
+    HOLD(vector, local, local_count * sizeof *local, false);
+    HOLD(other, remote, remote_count * sizeof *remote, false);
+    pthread_cleanup_push(let_go_all, &holds);
+    hold_vector(&holds, local, local_count, write);
+    done = call(pid, local, local_count, remote, remote_count, flags);
+    pthread_cleanup_pop(1);
+    LET_GO;
+    LET_GO;
+    return done;
+}
+
+VP_EXPORT ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long local_count,
+                                   const struct iovec *remote, unsigned long remote_count, unsigned long flags)
+{
+    return transfer(originals()->process_vm_readv, true, pid, local, local_count, remote, remote_count, flags);
+}
+
+VP_EXPORT ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long local_count,
+                                    const struct iovec *remote, unsigned long remote_count, unsigned long flags)
+{
+    return transfer(originals()->process_vm_writev, false, pid, local, local_count, remote, remote_count, flags);
+}

@@ -1,0 +1,27 @@
+/*
+ * probe.h: pointers that a stand-in must follow although the kernel would answer EFAULT where they lead nowhere.
+ */
+#ifndef VP_INTERPOSE_PROBE_H
+#define VP_INTERPOSE_PROBE_H
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hold.h"
+
+/* Whether the eight bytes at `pointer` can be read. The kernel is asked with a call that reads them and then refuses to do
+ * anything: there is no such way of changing the mask. In the arena, what is allocated can be read. */
+static inline bool can_read(const void *pointer)
+{
+    struct extent block;
+    if (ours(pointer))
+        return arena_extent(&vp.arena, (uintptr_t) pointer, &block);
+    int saved = errno;
+    bool readable = syscall(SYS_rt_sigprocmask, -1, pointer, NULL, 8) == -1 && errno != EFAULT;
+    errno = saved;
+    return readable;
+}
+
+#endif

@@ -1,0 +1,160 @@
+/*
+ * sockets.c: calls that make and ask sockets and pipes, and those on many messages; what transfers one is io.c's.
+ */
+#include <limits.h>
+
+#include "hooks.h"
+#include "parts.h"
+
+/* ---- addresses, options, pairs of descriptors ---- */
+
+/* Room for an address, as its length says. */
+#define ROOM_FOR(address, length) OUT(address, (length) ? *(length) : 0)
+
+VP_EXPORT int accept(int fd, sockaddr_room from, socklen_t *length)
+{
+    const void *address = from.__sockaddr__;
+    return GUARDED(originals()->accept(fd, from, length), ROOM_FOR(address, length), OUT_ONE(length));
+}
+
+VP_EXPORT int accept4(int fd, sockaddr_room from, socklen_t *length, int flags)
+{
+    const void *address = from.__sockaddr__;
+    return GUARDED(originals()->accept4(fd, from, length, flags), ROOM_FOR(address, length), OUT_ONE(length));
+}
+
+VP_EXPORT int getsockname(int fd, sockaddr_room own, socklen_t *length)
+{
+    const void *address = own.__sockaddr__;
+    return GUARDED(originals()->getsockname(fd, own, length), ROOM_FOR(address, length), OUT_ONE(length));
+}
+
+VP_EXPORT int getpeername(int fd, sockaddr_room other, socklen_t *length)
+{
+    const void *address = other.__sockaddr__;
+    return GUARDED(originals()->getpeername(fd, other, length), ROOM_FOR(address, length), OUT_ONE(length));
+}
+
+VP_EXPORT int connect(int fd, sockaddr_given to, socklen_t length)
+{
+    const void *address = to.__sockaddr__;
+    return GUARDED(originals()->connect(fd, to, length), IN(address, length));
+}
+
+VP_EXPORT int bind(int fd, sockaddr_given own, socklen_t length)
+{
+    const void *address = own.__sockaddr__;
+    return GUARDED(originals()->bind(fd, own, length), IN(address, length));
+}
+
+STAND_IN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *length),
+         (fd, level, name, value, length), ROOM_FOR(value, length), OUT_ONE(length))
+STAND_IN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length),
+         (fd, level, name, value, length), IN(value, length))
+
+STAND_IN(int, socketpair, (int domain, int type, int protocol, int ends[2]), (domain, type, protocol, ends),
+         OUT(ends, 2 * sizeof *ends))
+STAND_IN(int, pipe, (int ends[2]), (ends), OUT(ends, 2 * sizeof *ends))
+STAND_IN(int, pipe2, (int ends[2], int flags), (ends, flags), OUT(ends, 2 * sizeof *ends))
+
+/*
+ * ---- many messages ----
+ *
+ * Both calls may do fewer messages than they were asked to: they do as many as can be held at once.
+ */
+
+#define MESSAGES_MAX 1024 /* that Linux does in one call */
+
+/* The parts of at least one message, whatever it has: each buffer, and the name, the control data and the vector. */
+#define MESSAGE_ROOM (IOV_MAX + 3)
+
+/* The kernel refuses longer vectors. */
+static size_t vector_length(const struct msghdr *message)
+{
+    return message->msg_iovlen <= IOV_MAX ? message->msg_iovlen : 0;
+}
+
+static bool message_ours(const struct msghdr *message)
+{
+    bool any = ours(message->msg_name) || ours(message->msg_control) || ours(message->msg_iov);
+    for (size_t i = 0; !any && i < vector_length(message); i++)
+        any = ours(message->msg_iov[i].iov_base);
+    return any;
+}
+
+/* Whether they must be looked after. */
+static bool messages_ours(const struct mmsghdr *messages, unsigned count)
+{
+    if (guard_serves() || !messages)
+        return false;
+    bool any = ours(messages);
+    for (unsigned i = 0; !any && i < count; i++)
+        any = message_ours(&messages[i].msg_hdr);
+    return any;
+}
+
+/* Returns false where there was not room for all of it. */
+static bool hold_message(struct holds *holds, const struct msghdr *message, bool write)
+{
+    const struct part header[] = {
+        {message->msg_name, message->msg_namelen, write},
+        {message->msg_control, message->msg_controllen, write},
+        {message->msg_iov, vector_length(message) * sizeof *message->msg_iov, false},
+    };
+    for (size_t i = 0; i < sizeof header / sizeof *header; i++)
+        if (!holds_add(holds, header[i]))
+            return false;
+    for (size_t i = 0; i < vector_length(message); i++)
+        if (!holds_add(holds, (struct part){message->msg_iov[i].iov_base, message->msg_iov[i].iov_len, write}))
+            return false;
+    return true;
+}
+
+static size_t held_bytes(const struct holds *holds)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < holds->count; i++)
+        bytes += holds->held[i].size;
+    return bytes;
+}
+
+/* Holds as many as there is room for, and memory: always one. Returns how many. */
+static unsigned hold_messages(struct holds *holds, const struct mmsghdr *messages, unsigned count, bool write)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!hold_message(holds, &messages[i].msg_hdr, write) || held_bytes(holds) > guard_window())
+            return i > 0 ? i : 1;
+    return count;
+}
+
+/* In `call`, n_ is how many. */
+#define MESSAGES(messages, count, write, call)                                      \
+    __extension__({                                                                 \
+        int done_;                                                                  \
+        struct held room_[MESSAGE_ROOM];                                            \
+        struct holds all_ = {room_, MESSAGE_ROOM, 0};                               \
+        HOLD(array_, messages, (count) * sizeof *(messages), true);                 \
+        pthread_cleanup_push(let_go_all, &all_);                                  \
+        unsigned n_ = hold_messages(&all_, messages, count, write);                 \
+        done_ = call;                                                               \
+        pthread_cleanup_pop(1);                                                     \
+        LET_GO;                                                                     \
+        done_;                                                                      \
+    })
+
+VP_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    unsigned most = count < MESSAGES_MAX ? count : MESSAGES_MAX;
+    if (!messages_ours(messages, most))
+        return GUARDED(originals()->recvmmsg(fd, messages, count, flags, timeout), OUT_ONE(timeout));
+    return MESSAGES(messages, most, true,
+                    GUARDED(originals()->recvmmsg(fd, messages, n_, flags, timeout), OUT_ONE(timeout)));
+}
+
+VP_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    unsigned most = count < MESSAGES_MAX ? count : MESSAGES_MAX;
+    if (!messages_ours(messages, most))
+        return originals()->sendmmsg(fd, messages, count, flags);
+    return MESSAGES(messages, most, false, originals()->sendmmsg(fd, messages, n_, flags));
+}

@@ -1,0 +1,61 @@
+/*
+ * stacks.c: stacks in the arena. The kernel writes the frames of signals there, those of our own traps among them: it
+ * cannot wait for a page. So they stay in memory for as long as they are stacks, or their block is there.
+ */
+#include <stdarg.h>
+
+#include "../guard/resident.h"
+#include "hooks.h"
+#include "parts.h"
+#include "probe.h"
+
+/* ---- signal stacks: each thread has one at most ---- */
+
+static __thread __attribute__((tls_model("initial-exec"))) char thread_mark;
+
+VP_EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
+{
+    void *start = stack && can_read(stack) ? stack->ss_sp : NULL;
+    size_t size = start ? stack->ss_size : 0;
+    if (!ours(stack) && !ours(old) && !ours(start) && !resident_any())
+        return originals()->sigaltstack(stack, old);
+    /* Held before the kernel knows of it: the next signal may come at once. */
+    int result = ALWAYS_HELD(originals()->sigaltstack(stack, old), IN_ONE(stack), OUT_ONE(old), OUT(start, size));
+    if (result == 0 && stack && stack->ss_flags & SS_DISABLE)
+        resident_drop(&thread_mark);
+    else if (result == 0 && start)
+        resident_add(&thread_mark, start, size);
+    return result;
+}
+
+/* ---- stacks of threads and contexts: their place is their name, for they are used again ---- */
+
+static void keep_stack(const void *start, size_t size)
+{
+    if (ours(start))
+        resident_add(start, start, size);
+}
+
+VP_EXPORT int pthread_attr_setstack(pthread_attr_t *attributes, void *start, size_t size)
+{
+    int error = originals()->pthread_attr_setstack(attributes, start, size);
+    if (error == 0)
+        keep_stack(start, size);
+    return error;
+}
+
+/* More arguments than anybody passes; those beyond the count are not looked at. */
+#define ARGUMENTS_MAX 16
+
+VP_EXPORT void makecontext(ucontext_t *context, void (*function)(void), int count, ...)
+{
+    long a[ARGUMENTS_MAX] = {0};
+    va_list more;
+    va_start(more, count);
+    for (int i = 0; i < count && i < ARGUMENTS_MAX; i++)
+        a[i] = va_arg(more, long); /* wide enough for the pointers that some pass */
+    va_end(more);
+    keep_stack(context->uc_stack.ss_sp, context->uc_stack.ss_size);
+    originals()->makecontext(context, function, count, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10],
+                             a[11], a[12], a[13], a[14], a[15]);
+}
