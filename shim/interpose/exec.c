@@ -23,7 +23,7 @@ typedef void visit(void *context, struct part part);
  * of it is asked for once. */
 static void each_string(char *const vector[], visit *visited, void *context)
 {
-    uintptr_t known = 0;
+    uintptr_t known = UINTPTR_MAX; /* no page has this number */
     size_t i;
     for (i = 0;; i++) {
         uintptr_t page = (uintptr_t) &vector[i] / 4096;

@@ -264,6 +264,11 @@ CASES = {
         soak=EVERY_BACKEND.format("floor")),
     "bigio_pvectors": Case(
         victim("bigio", 48, "pvectors"), touched=96, ci="lazy ram64", soak=EVERY_BACKEND.format("floor")),
+    # Small things in absent memory that calls are given: names, structures, vectors, stacks.
+    **{f"holds_{calls}": Case(
+        victim(f"holds_{calls}"), touched=96, files=False, outside=40 if calls == "exec" else 10,
+        ci="lazy:uffd-signal ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("lazy64"))
+       for calls in ("exec", "files", "sockets", "streams", "waits")},
     "page_out": Case(
         victim("page_out", 300), expect=says("0 pages wrong\n"), touched=300,
         ci="ram64:uffd-signal ram64:mprotect ram256@nobody",
