@@ -8,6 +8,8 @@
 
 #include "../victim.h"
 
+#include "../../../shim/vp.h"
+
 #include <sys/mman.h>
 
 #define PIECE (256 << 10)
@@ -40,6 +42,21 @@ __attribute__((unused)) static void *fresh(size_t size)
 __attribute__((unused)) static void page_out(void *piece, size_t size)
 {
     madvise(piece, (size + PAGE - 1) / PAGE * PAGE, MADV_PAGEOUT);
+}
+
+/* Whether the region at `piece` can be evicted; true where nothing is. Pages that nothing holds any more must be able to
+ * leave, or the budget is lost to them. */
+__attribute__((unused)) static bool leaves(void *piece)
+{
+    static int (*stats)(struct vp_stats *, size_t);
+    struct vp_stats before = {0}, after = {0};
+    void *symbol = dlsym(RTLD_DEFAULT, "vp_stats");
+    memcpy(&stats, &symbol, sizeof stats);
+    if (!stats || stats(&before, sizeof before) != 0 || before.evictions == 0)
+        return true;
+    memset(piece, 1, PIECE);
+    page_out(piece, PIECE);
+    return stats(&after, sizeof after) == 0 && after.evictions > before.evictions;
 }
 
 /* With this content, given up. */

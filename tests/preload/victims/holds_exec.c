@@ -47,6 +47,7 @@ static void execs(void)
     IN_CHILD(fork, execve(path, vector, variables));
     vector = arguments(SCRIPT), variables = environment(), path = text("/bin/sh");
     IN_CHILD(vfork, execve(path, vector, variables));
+    SHOW(leaves(vector));
     vector = arguments(SCRIPT), path = text("/bin/sh");
     IN_CHILD(fork, execv(path, vector));
     vector = arguments(SCRIPT);

@@ -78,6 +78,7 @@ static void buffers(int mode, size_t size)
     SHOW(lines);
     page_out(buffer, size);
     SHOW(fclose(stream));
+    SHOW(leaves(buffer));
 }
 
 /* A buffer that is freed, and one that is replaced, hold nothing any more: their block is an ordinary one. */
@@ -101,6 +102,10 @@ static void buffers_end(void)
             fclose(stream);
         free(block);
     }
+    char *block = big_malloc(16 * MIB);
+    for (size_t at = PIECE; at + 2 * PIECE < 16 * MIB; at += PIECE)
+        CHECK(leaves(block + at));
+    free(block);
 }
 
 static volatile sig_atomic_t handled;
@@ -127,6 +132,7 @@ static void signal_stack(void)
         raise(SIGUSR1);
         stack.ss_flags = SS_DISABLE;
         sigaltstack(&stack, NULL);
+        CHECK(leaves(stack.ss_sp));
         _exit(handled);
     }
     int status;
@@ -135,6 +141,7 @@ static void signal_stack(void)
     stack.ss_flags = SS_DISABLE;
     SHOW(sigaltstack(&stack, FRESH(stack_t)));
     SHOW(sigaltstack(nowhere, NULL));
+    SHOW(leaves(stack.ss_sp));
     SHOW(handled);
 }
 
@@ -207,6 +214,7 @@ static void requests(void)
     SHOW(aio_read(request));
     finish(request);
     SHOW(buffer[0] == 'd' && memcmp(buffer, buffer + 1, LARGE - 1) == 0);
+    SHOW(leaves(buffer));
     get.aio_lio_opcode = LIO_READ;
     get.aio_buf = buffer = fresh(LARGE);
     struct aiocb *list[] = {GONE(get)};

@@ -139,6 +139,7 @@ static void cancellation(void)
     SHOW(result == PTHREAD_CANCELED);
     page_out(hour, sizeof times);
     SHOW(hour->tv_sec);
+    SHOW(leaves(hour));
 }
 
 /* Its holder ends: the kernel marks it, wherever it is. */
@@ -163,6 +164,7 @@ static void robust(void)
     SHOW(pthread_mutex_consistent(mutex));
     SHOW(pthread_mutex_unlock(mutex));
     SHOW(pthread_mutex_destroy(mutex));
+    SHOW(leaves(mutex));
 }
 
 int main(void)
