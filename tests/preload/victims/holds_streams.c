@@ -14,13 +14,28 @@
 enum { LARGE = 3 << 20 };
 
 /* A long string, absent. */
-static char *long_text(char letter)
+static char *long_text(char letter, size_t length)
 {
-    char *string = fresh(LARGE + 1);
-    memset(string, letter, LARGE);
-    string[LARGE] = 0;
-    page_out(string, LARGE + 1);
+    char *string = fresh(length + 1);
+    memset(string, letter, length);
+    string[length] = 0;
+    page_out(string, length + 1);
     return string;
+}
+
+/* Longer than the smallest budgets: once it was measured, its start has left again. */
+static void huge_strings(void)
+{
+    enum { HUGE_SIZE = 80 << 20 };
+    static int (*const puts_it[])(const char *, FILE *) = {fputs, fputs_unlocked};
+    char *string = long_text('x', HUGE_SIZE);
+    for (int i = 0; i < 2; i++) {
+        FILE *stream = fopen("huge", "w");
+        CHECK(stream);
+        SHOW(puts_it[i](string, stream));
+        SHOW(ftell(stream));
+        SHOW(fclose(stream));
+    }
 }
 
 static void count_file(const char *name)
@@ -43,14 +58,14 @@ static void strings(void)
     FILE *stream = fopen("strings", "w");
     CHECK(stream);
     SHOW(fputs(text("short\n"), stream));
-    SHOW(fputs(long_text('a'), stream));
-    SHOW(fputs_unlocked(long_text('b'), stream));
+    SHOW(fputs(long_text('a', LARGE), stream));
+    SHOW(fputs_unlocked(long_text('b', LARGE), stream));
     SHOW(fputs(fresh(1), stream));
     SHOW(fclose(stream));
     count_file("strings");
     int saved = dup(1), file = open("lines", O_WRONLY | O_CREAT, 0600);
     CHECK(dup2(file, 1) == 1);
-    int result = puts(long_text('c'));
+    int result = puts(long_text('c', LARGE));
     fflush(stdout);
     CHECK(dup2(saved, 1) == 1);
     SHOW(result);
@@ -170,6 +185,16 @@ static void thread_stack(void)
         SHOW(result == stack);
     }
     SHOW(handled);
+    pthread_t thread;
+    void *block = big_malloc(2 * MIB);
+    SHOW(pthread_attr_setstack(&attributes, block, 2 * MIB));
+    CHECK(pthread_create(&thread, &attributes, on_stack, (char *)block + 2 * MIB - size) == 0);
+    pthread_join(thread, NULL);
+    free(block);
+    char *next = big_malloc(16 * MIB);
+    for (size_t at = PIECE; at + 2 * PIECE < 16 * MIB; at += PIECE)
+        CHECK(leaves(next + at));
+    free(next);
 }
 
 static ucontext_t back, forth;
@@ -205,7 +230,7 @@ static void finish(struct aiocb *request)
 static void requests(void)
 {
     int file = open("requests", O_RDWR | O_CREAT, 0600);
-    struct aiocb put = {.aio_fildes = file, .aio_buf = long_text('d'), .aio_nbytes = LARGE}, *request = GONE(put);
+    struct aiocb put = {.aio_fildes = file, .aio_buf = long_text('d', LARGE), .aio_nbytes = LARGE}, *request = GONE(put);
     SHOW(aio_write(request));
     finish(request);
     char *buffer = fresh(LARGE);
@@ -221,6 +246,14 @@ static void requests(void)
     SHOW(lio_listio(LIO_WAIT, list, 1, NULL));
     finish(list[0]);
     SHOW(buffer[LARGE - 1] == 'd');
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    get = (struct aiocb){.aio_fildes = ends[0], .aio_buf = fresh(5), .aio_nbytes = 5};
+    SHOW(aio_read(request = GONE(get)));
+    page_out(request, PAGE);
+    page_out((void *)get.aio_buf, PAGE);
+    SHOW(write(ends[1], "later", 5));
+    finish(request);
     get.aio_fildes = -1;
     SHOW(aio_read(request = GONE(get)));
     finish(request);
@@ -230,6 +263,7 @@ int main(void)
 {
     fill_memory();
     strings();
+    huge_strings();
     buffers(_IOFBF, 64 << 10);
     buffers(_IOLBF, 100);
     buffers_end();
