@@ -1,7 +1,7 @@
 /*
  * files.c: calls that name files by strings, or are answered in structures, anywhere in the arena.
  *
- * Not here: what libc reads and writes in user mode only (readdir, realpath's answer, scandir); and what ioctl()'s
+ * Not here: what libc reads and writes in user mode only (readdir, realpath); and what ioctl()'s
  * structures point to in turn, which depends on the device: that is the net's.
  */
 #include <dirent.h>
@@ -64,7 +64,6 @@ STAND_IN(ssize_t, __readlink_chk, (const char *path, char *out, size_t size, siz
          TEXT(path), OUT(out, path_room(size)))
 STAND_IN(ssize_t, __readlinkat_chk, (int fd, const char *path, char *out, size_t size, size_t room),
          (fd, path, out, size, room), TEXT(path), OUT(out, path_room(size)))
-STAND_IN(char *, realpath, (const char *path, char *out), (path, out), TEXT(path))
 STAND_IN(char *, getcwd, (char *out, size_t size), (out, size), OUT(out, path_room(size)))
 STAND_IN(char *, __getcwd_chk, (char *out, size_t size, size_t room), (out, size, room), OUT(out, path_room(size)))
 STAND_IN(ssize_t, getdents64, (int fd, void *out, size_t size), (fd, out, size), OUT(out, size))

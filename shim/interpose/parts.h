@@ -118,10 +118,23 @@ static inline void let_go_all(void *argument)
 #define GUARDED(call, ...) HELD_IF(any_unguarded, call, __VA_ARGS__)
 #define ALWAYS_HELD(call, ...) HELD_IF(any_ours, call, __VA_ARGS__)
 
-#define STAND_IN(result, name, parameters, arguments, ...) \
-    VP_EXPORT result name parameters { return GUARDED(originals()->name arguments, __VA_ARGS__); }
+/* The rare way is a function of its own: the common one is a few instructions and a jump. */
+#define STAND_IN_IF(any, result, name, parameters, arguments, ...)                              \
+    static __attribute__((noinline)) result held_##name parameters                              \
+    {                                                                                           \
+        return HELD_IF(any, originals()->name arguments, __VA_ARGS__);                          \
+    }                                                                                           \
+    VP_EXPORT result name parameters                                                            \
+    {                                                                                           \
+        const struct part parts[] = {__VA_ARGS__};                                              \
+        if (__builtin_expect(any(parts, sizeof parts / sizeof *parts), 0))                      \
+            return held_##name arguments;                                                       \
+        return originals()->name arguments;                                                     \
+    }
 
+#define STAND_IN(result, name, parameters, arguments, ...) \
+    STAND_IN_IF(any_unguarded, result, name, parameters, arguments, __VA_ARGS__)
 #define STAND_IN_ALWAYS(result, name, parameters, arguments, ...) \
-    VP_EXPORT result name parameters { return ALWAYS_HELD(originals()->name arguments, __VA_ARGS__); }
+    STAND_IN_IF(any_ours, result, name, parameters, arguments, __VA_ARGS__)
 
 #endif

@@ -44,8 +44,10 @@ VP_EXPORT int pthread_attr_setstack(pthread_attr_t *attributes, void *start, siz
     return error;
 }
 
-/* More arguments than anybody passes; those beyond the count are not looked at. */
-#define ARGUMENTS_MAX 16
+/* More arguments than anybody passes. Those beyond the count are not looked at. */
+#define ARGUMENTS_MAX 40
+#define FOUR(a, i)    a[i], a[i + 1], a[i + 2], a[i + 3]
+#define TWENTY(a, i)  FOUR(a, i), FOUR(a, i + 4), FOUR(a, i + 8), FOUR(a, i + 12), FOUR(a, i + 16)
 
 VP_EXPORT void makecontext(ucontext_t *context, void (*function)(void), int count, ...)
 {
@@ -56,6 +58,5 @@ VP_EXPORT void makecontext(ucontext_t *context, void (*function)(void), int coun
         a[i] = va_arg(more, long); /* wide enough for the pointers that some pass */
     va_end(more);
     keep_stack(context->uc_stack.ss_sp, context->uc_stack.ss_size);
-    originals()->makecontext(context, function, count, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10],
-                             a[11], a[12], a[13], a[14], a[15]);
+    originals()->makecontext(context, function, count, TWENTY(a, 0), TWENTY(a, 20));
 }

@@ -81,7 +81,7 @@ static void spawns(void)
 {
     extern char **environ;
     pid_t *pid = FRESH(pid_t);
-    SHOW(posix_spawn(pid, text("/bin/sh"), NULL, NULL, arguments(SCRIPT), environment()));
+    CHECK(posix_spawn(pid, text("/bin/sh"), NULL, NULL, arguments(SCRIPT), environment()) == 0);
     ended("posix_spawn", *pid);
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
@@ -89,7 +89,7 @@ static void spawns(void)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 5, text("/dev/null"), O_RDONLY, 0);
     pid = FRESH(pid_t);
-    SHOW(posix_spawnp(pid, text("sh"), GONE(actions), GONE(attributes), arguments(SCRIPT), environ));
+    CHECK(posix_spawnp(pid, text("sh"), GONE(actions), GONE(attributes), arguments(SCRIPT), environ) == 0);
     ended("posix_spawnp", *pid);
     SHOW(posix_spawn(FRESH(pid_t), text("/nothing"), NULL, NULL, arguments(""), environ) == ENOENT);
 }
@@ -108,7 +108,7 @@ static void many(void)
     page_out(strings, COUNT * 8);
     page_out(vector, (COUNT + 5) * sizeof *vector);
     pid_t pid;
-    SHOW(posix_spawn(&pid, "/bin/sh", NULL, NULL, vector, environment()));
+    CHECK(posix_spawn(&pid, "/bin/sh", NULL, NULL, vector, environment()) == 0);
     ended("many", pid);
 }
 
