@@ -55,8 +55,7 @@ static void each_part(const char *path, char *const arguments[], char *const env
 static void bring_in(void *any, struct part part)
 {
     size_t size = part.size == UP_TO_NUL ? text_size(part.start) : part.size;
-    for (size_t at = 0; at < size; at += 4096)
-        (void) *((const volatile char *) part.start + at);
+    guard_unpin(part.start, guard_pin(part.start, size, false));
     *(bool *) any = true;
 }
 

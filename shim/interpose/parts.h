@@ -33,15 +33,23 @@ struct part {
 #define OUT_ONE(pointer)    OUT(pointer, sizeof *(pointer))
 #define TEXT(pointer)       ((struct part){pointer, UP_TO_NUL, false})
 
-/* Bytes of the string at `text`, an arena address, with its NUL. Reading it in user mode brings it in. A string that
- * nothing ends is the kernel's to refuse. */
+/* Bytes of the string at `text`, an arena address, with its NUL. Each page is held while it is looked at: nothing traps
+ * here, whatever signals are blocked. A string that nothing ends is the kernel's to refuse. */
 static inline size_t text_size(const char *text)
 {
-    struct extent block;
-    if (!arena_extent(&vp.arena, (uintptr_t) text, &block))
-        return 0;
-    size_t left = block.start + block.length - (uintptr_t) text;
-    return strnlen(text, left < TEXT_MAX ? left : TEXT_MAX) + 1;
+    size_t size = 0;
+    while (size < TEXT_MAX) {
+        size_t step = 4096 - ((uintptr_t) text + size) % 4096;
+        size_t there = guard_pin(text + size, step, false);
+        size_t length = strnlen(text + size, there);
+        guard_unpin(text + size, there);
+        size += length;
+        if (length < there)
+            return size + 1;
+        if (there < step)
+            return size;
+    }
+    return size;
 }
 
 static inline bool part_is_ours(const struct part *part) { return ours(part->start); }

@@ -12,12 +12,14 @@
 #include "hold.h"
 
 /* Whether the eight bytes at `pointer` can be read. The kernel is asked with a call that reads them and then refuses to do
- * anything: there is no such way of changing the mask. In the arena, what is allocated can be read. */
+ * anything: there is no such way of changing the mask. In the arena they are brought in. */
 static inline bool can_read(const void *pointer)
 {
-    struct extent block;
-    if (ours(pointer))
-        return arena_extent(&vp.arena, (uintptr_t) pointer, &block);
+    if (ours(pointer)) {
+        size_t there = guard_pin(pointer, 8, false);
+        guard_unpin(pointer, there);
+        return there == 8;
+    }
     int saved = errno;
     bool readable = syscall(SYS_rt_sigprocmask, -1, pointer, NULL, 8) == -1 && errno != EFAULT;
     errno = saved;

@@ -7,8 +7,21 @@
  * and threads that sleep on a page which leaves meanwhile, which the kernel does not mind.
  */
 #include "../guard/resident.h"
+#include "../process/signals.h"
 #include "hooks.h"
 #include "parts.h"
+#include "probe.h"
+
+/* A mask that holds for a call must leave our traps open, or the handlers that run meanwhile meet absent memory. The copy
+ * needs no holding. */
+static const sigset_t *with_traps_open(const sigset_t *mask, sigset_t *copy)
+{
+    if (!mask || !signals_claimed(SIGSEGV) || !can_read(mask))
+        return mask;
+    *copy = *mask;
+    signals_strip(copy);
+    return copy;
+}
 
 /* ---- descriptors ---- */
 
@@ -16,11 +29,23 @@ STAND_IN(int, poll, (struct pollfd *fds, nfds_t count, int timeout), (fds, count
          OUT(fds, count * sizeof *fds))
 STAND_IN(int, __poll_chk, (struct pollfd *fds, nfds_t count, int timeout, size_t room), (fds, count, timeout, room),
          OUT(fds, count * sizeof *fds))
-STAND_IN(int, ppoll, (struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
-         (fds, count, timeout, mask), OUT(fds, count * sizeof *fds), IN_ONE(timeout), IN_ONE(mask))
-STAND_IN(int, __ppoll_chk,
-         (struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, size_t room),
-         (fds, count, timeout, mask, room), OUT(fds, count * sizeof *fds), IN_ONE(timeout), IN_ONE(mask))
+
+VP_EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->ppoll(fds, count, timeout, passed),
+                   OUT(fds, count * sizeof *fds), IN_ONE(timeout), IN_ONE(passed));
+}
+
+VP_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
+                          size_t room)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->__ppoll_chk(fds, count, timeout, passed, room),
+                   OUT(fds, count * sizeof *fds), IN_ONE(timeout), IN_ONE(passed));
+}
 
 /* A set is as long as its highest descriptor says, in whole words. */
 static size_t set_size(int count) { return count > 0 ? ((size_t) count + 63) / 64 * 8 : 0; }
@@ -28,11 +53,16 @@ static size_t set_size(int count) { return count > 0 ? ((size_t) count + 63) / 6
 STAND_IN(int, select, (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout),
          (count, in, out, except, timeout),
          OUT(in, set_size(count)), OUT(out, set_size(count)), OUT(except, set_size(count)), OUT_ONE(timeout))
-STAND_IN(int, pselect,
-         (int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask),
-         (count, in, out, except, timeout, mask),
-         OUT(in, set_size(count)), OUT(out, set_size(count)), OUT(except, set_size(count)), IN_ONE(timeout),
-         IN_ONE(mask))
+
+VP_EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout,
+                      const sigset_t *mask)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->pselect(count, in, out, except, timeout, passed),
+                   OUT(in, set_size(count)), OUT(out, set_size(count)), OUT(except, set_size(count)), IN_ONE(timeout),
+                   IN_ONE(passed));
+}
 
 static size_t events_size(int count) { return count > 0 ? (size_t) count * sizeof(struct epoll_event) : 0; }
 
@@ -40,11 +70,23 @@ STAND_IN(int, epoll_ctl, (int epoll, int what, int fd, struct epoll_event *event
          IN_ONE(event))
 STAND_IN(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int timeout),
          (epoll, events, count, timeout), OUT(events, events_size(count)))
-STAND_IN(int, epoll_pwait, (int epoll, struct epoll_event *events, int count, int timeout, const sigset_t *mask),
-         (epoll, events, count, timeout, mask), OUT(events, events_size(count)), IN_ONE(mask))
-STAND_IN(int, epoll_pwait2,
-         (int epoll, struct epoll_event *events, int count, const struct timespec *timeout, const sigset_t *mask),
-         (epoll, events, count, timeout, mask), OUT(events, events_size(count)), IN_ONE(timeout), IN_ONE(mask))
+
+VP_EXPORT int epoll_pwait(int epoll, struct epoll_event *events, int count, int timeout, const sigset_t *mask)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->epoll_pwait(epoll, events, count, timeout, passed),
+                   OUT(events, events_size(count)), IN_ONE(passed));
+}
+
+VP_EXPORT int epoll_pwait2(int epoll, struct epoll_event *events, int count, const struct timespec *timeout,
+                           const sigset_t *mask)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->epoll_pwait2(epoll, events, count, timeout, passed),
+                   OUT(events, events_size(count)), IN_ONE(timeout), IN_ONE(passed));
+}
 
 /* ---- time ---- */
 
@@ -72,6 +114,14 @@ STAND_IN(int, sigwait, (const sigset_t *set, int *number), (set, number), IN_ONE
 STAND_IN(int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), IN_ONE(set), OUT_ONE(info))
 STAND_IN(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout),
          (set, info, timeout), IN_ONE(set), OUT_ONE(info), IN_ONE(timeout))
+
+VP_EXPORT int sigsuspend(const sigset_t *mask)
+{
+    sigset_t copy;
+    const sigset_t *passed = with_traps_open(mask, &copy);
+    return GUARDED(originals()->sigsuspend(passed), IN_ONE(passed));
+}
+
 STAND_IN(int, sigpending, (sigset_t *set), (set), OUT_ONE(set))
 
 /* ---- robust mutexes: the kernel looks at them when their holder ends, when nobody can be asked any more ---- */

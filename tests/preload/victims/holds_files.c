@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 
 /* A size that nothing else has. */
 enum { SIZE = 12345 };
@@ -61,6 +62,15 @@ static void structures(void)
     struct statfs *system = FRESH(struct statfs);
     SHOW(statfs(text("."), system));
     SHOW(system->f_bsize > 0);
+    struct timespec times[2] = {{1000, 0}, {2000, 0}};
+    SHOW(utimensat(AT_FDCWD, text("one"), gone(times, sizeof times), 0));
+    SHOW(stat(text("one"), status = FRESH(struct stat)));
+    SHOW(status->st_mtim.tv_sec);
+    char *value = fresh(100);
+    SHOW(setxattr(text("one"), text("user.colour"), text("blue"), 5, 0));
+    SHOW(getxattr(text("one"), text("user.colour"), value, 100));
+    SHOW(*value);
+    SHOW(statvfs(text("."), FRESH(struct statvfs)));
     char *target = fresh(100);
     SHOW(readlink(text("sign"), target, 100));
     SHOW(strcmp(target, "one"));

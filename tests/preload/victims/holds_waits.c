@@ -3,6 +3,7 @@
  */
 #include "holds.h"
 
+#include <fcntl.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
@@ -100,6 +101,39 @@ static void signals(void)
     SHOW(sigtimedwait(GONE(set), FRESH(siginfo_t), GONE(none)));
 }
 
+/* A handler that runs while all other signals are blocked uses absent memory. */
+static long *touched;
+
+static void touch(int number)
+{
+    *touched += number;
+}
+
+static void masks(int fd)
+{
+    sigset_t others, *all;
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    long start = 100;
+    CHECK(signal(SIGUSR1, touch) != SIG_ERR);
+    sigfillset(&others);
+    sigdelset(&others, SIGUSR1);
+    for (int i = 0; i < 4; i++) {
+        touched = GONE(start);
+        all = GONE(others);
+        CHECK(raise(SIGUSR1) == 0); /* which is blocked now, and comes in the call */
+        if (i == 0)
+            SHOW(ppoll(GONE(wanted), 0, NULL, all));
+        else if (i == 1)
+            SHOW(pselect(0, NULL, NULL, NULL, NULL, all));
+        else if (i == 2)
+            SHOW(sigsuspend(all));
+        else
+            SHOW(epoll_pwait(epoll_create1(0), FRESH(struct epoll_event), 1, -1, all));
+        SHOW(*touched);
+    }
+    SHOW(sigsuspend(nowhere));
+}
+
 static void messages(void)
 {
     struct {
@@ -112,6 +146,21 @@ static void messages(void)
         CHECK(msgrcv(queue, got, sizeof got->bytes, 0, 0) == sizeof got->bytes);
         CHECK(got->type == 5 && strcmp(got->bytes, message.bytes) == 0);
         msgctl(queue, IPC_RMID, NULL);
+    }
+    mqd_t named = mq_open("/holds_waits", O_RDWR | O_CREAT, 0600, NULL);
+    if (named != (mqd_t)-1) {
+        struct mq_attr attributes;
+        CHECK(mq_unlink("/holds_waits") == 0 && mq_getattr(named, &attributes) == 0);
+        size_t room = (size_t)attributes.mq_msgsize;
+        unsigned *priority = FRESH(unsigned);
+        char *bytes = fresh(room);
+        CHECK(mq_send(named, text("message"), 8, 3) == 0);
+        CHECK(mq_receive(named, bytes, room, priority) == 8);
+        CHECK(*priority == 3 && strcmp(bytes, "message") == 0);
+        CHECK(mq_timedsend(named, text("another"), 8, 4, GONE(moment)) == 0);
+        CHECK(mq_timedreceive(named, bytes = fresh(room), room, priority = FRESH(unsigned), GONE(moment)) == 8);
+        CHECK(*priority == 4 && strcmp(bytes, "another") == 0);
+        mq_close(named);
     }
     char source[100] = "across processes", *target = fresh(sizeof source);
     struct iovec here = {target, sizeof source}, there = {source, sizeof source};
@@ -176,6 +225,7 @@ int main(void)
     times();
     children();
     signals();
+    masks(ends[0]);
     messages();
     cancellation();
     robust();
