@@ -23,6 +23,9 @@
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
 
+/* Kept apart, so that a call on other memory is a check and a jump. */
+#define SLOW __attribute__((noinline))
+
 /* ---- read and write ---- */
 
 /* A file on a disk fills a request completely; anything else may answer with less. */
@@ -96,11 +99,16 @@ static bool is_stream(int fd)
         all_;                                                                                       \
     })
 
+SLOW static ssize_t read_ours(int fd, void *buffer, size_t size)
+{
+    return WINDOWED(buffer, size, true, is_regular(fd), THROUGH(SYS_read, fd, at_, n_, 0, 0, 0, originals()->read(fd, at_, n_)));
+}
+
 VP_EXPORT ssize_t read(int fd, void *buffer, size_t size)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->read(fd, buffer, size);
-    return WINDOWED(buffer, size, true, is_regular(fd), THROUGH(SYS_read, fd, at_, n_, 0, 0, 0, originals()->read(fd, at_, n_)));
+    return read_ours(fd, buffer, size);
 }
 
 VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
@@ -110,20 +118,30 @@ VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
     return read(fd, buffer, size);
 }
 
+SLOW static ssize_t write_ours(int fd, const void *buffer, size_t size)
+{
+    return TRANSFER(fd, size, true, false, THROUGH(SYS_write, fd, at_, n_, 0, 0, 0, originals()->write(fd, at_, n_)));
+}
+
 VP_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->write(fd, buffer, size);
-    return TRANSFER(fd, size, true, false, THROUGH(SYS_write, fd, at_, n_, 0, 0, 0, originals()->write(fd, at_, n_)));
+    return write_ours(fd, buffer, size);
+}
+
+SLOW static ssize_t pread64_ours(int fd, void *buffer, size_t size, off64_t offset)
+{
+    return WINDOWED(buffer, size, true, true, 
+                    THROUGH(SYS_pread64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
+                            originals()->pread64(fd, at_, n_, offset + (off64_t) done_)));
 }
 
 VP_EXPORT ssize_t pread64(int fd, void *buffer, size_t size, off64_t offset)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->pread64(fd, buffer, size, offset);
-    return WINDOWED(buffer, size, true, true, 
-                    THROUGH(SYS_pread64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
-                            originals()->pread64(fd, at_, n_, offset + (off64_t) done_)));
+    return pread64_ours(fd, buffer, size, offset);
 }
 
 VP_EXPORT ssize_t pread(int fd, void *buffer, size_t size, off_t offset) { return pread64(fd, buffer, size, offset); }
@@ -142,13 +160,18 @@ VP_EXPORT ssize_t __pread64_chk(int fd, void *buffer, size_t size, off64_t offse
     return pread64(fd, buffer, size, offset);
 }
 
+SLOW static ssize_t pwrite64_ours(int fd, const void *buffer, size_t size, off64_t offset)
+{
+    return WINDOWED(buffer, size, false, true, 
+                    THROUGH(SYS_pwrite64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
+                            originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_)));
+}
+
 VP_EXPORT ssize_t pwrite64(int fd, const void *buffer, size_t size, off64_t offset)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->pwrite64(fd, buffer, size, offset);
-    return WINDOWED(buffer, size, false, true, 
-                    THROUGH(SYS_pwrite64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
-                            originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_)));
+    return pwrite64_ours(fd, buffer, size, offset);
 }
 
 VP_EXPORT ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset)
@@ -352,12 +375,17 @@ VP_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 /* ---- sockets: on a stream, in windows; else one call is one message, and none is larger than a window ---- */
 
+SLOW static ssize_t recv_ours(int fd, void *buffer, size_t size, int flags)
+{
+    return TRANSFER(fd, size, flags & MSG_WAITALL, true, 
+                    THROUGH(SYS_recvfrom, fd, at_, n_, flags, 0, 0, originals()->recv(fd, at_, n_, flags)));
+}
+
 VP_EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->recv(fd, buffer, size, flags);
-    return TRANSFER(fd, size, flags & MSG_WAITALL, true, 
-                    THROUGH(SYS_recvfrom, fd, at_, n_, flags, 0, 0, originals()->recv(fd, at_, n_, flags)));
+    return recv_ours(fd, buffer, size, flags);
 }
 
 VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int flags)
@@ -367,12 +395,17 @@ VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int
     return recv(fd, buffer, size, flags);
 }
 
+SLOW static ssize_t send_ours(int fd, const void *buffer, size_t size, int flags)
+{
+    return TRANSFER(fd, size, true, false, 
+                    THROUGH(SYS_sendto, fd, at_, n_, flags, 0, 0, originals()->send(fd, at_, n_, flags)));
+}
+
 VP_EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->send(fd, buffer, size, flags);
-    return TRANSFER(fd, size, true, false, 
-                    THROUGH(SYS_sendto, fd, at_, n_, flags, 0, 0, originals()->send(fd, at_, n_, flags)));
+    return send_ours(fd, buffer, size, flags);
 }
 
 VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockaddr_room from, socklen_t *length)
