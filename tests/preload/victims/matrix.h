@@ -21,6 +21,7 @@
 enum {
     LIBC_ONLY = 1, /* calls made inside libc: there is no other way to issue them */
     NET = 2,       /* libc's function does not see to it: what is under it must (--subset leaves it out) */
+    UNSERVED = 4,  /* faults where the kernel cannot wait for a thread to serve them (--kernel-faults leaves it out) */
 };
 
 struct row {
@@ -44,11 +45,13 @@ void rows_libc(void);
 
 /* ---- a row's memory: each object has pages of its own and lies across their border, so that it can be half absent ---- */
 
+/** For the row to fill. */
 void *place(size_t size, size_t align);
 /** Recognisable content, not zero. */
 void pattern(void *p, size_t size, uint64_t seed);
-/** For the kernel to write into. */
+/** For the kernel to write into: nothing else writes to it before begin(). */
 void *room(size_t size);
+void *room_aligned(size_t size, size_t align);
 /** For the kernel to read: pattern(). */
 void *filled(size_t size, uint64_t seed);
 void *copied(const void *from, size_t size);

@@ -282,8 +282,7 @@ static void feed(int fd)
 static void input(const int ends[2])
 {
     const bool messages = strstr(object->name, "datagram") || strstr(object->name, "udp");
-    unsigned char *const p = place(object->size, 4096);
-    memset(p, 0xa5, object->size);
+    unsigned char *const p = room_aligned(object->size, 4096);
     feed(ends[1]);
     await(ends[0], object->size + (messages ? 0 : object->more));
     const long result = transfer->run(ends[0], p, object->size);

@@ -96,7 +96,7 @@ static void note_written(int fd, FILE *file)
 
 static char *long_text(size_t size)
 {
-    char *const p = room(size);
+    char *const p = place(size, 1);
     for (size_t i = 0; i < size; i++)
         p[i] = (char)('a' + i / 7 % 26);
     p[size - 1] = 0;

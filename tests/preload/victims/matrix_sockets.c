@@ -210,8 +210,8 @@ enum { MESSAGES = 3, EACH = 20000 };
 
 static struct mmsghdr *headers(unsigned char *p)
 {
-    struct iovec *const pieces = room(MESSAGES * sizeof *pieces);
-    struct mmsghdr *const made = room(MESSAGES * sizeof *made);
+    struct iovec *const pieces = place(MESSAGES * sizeof *pieces, 16);
+    struct mmsghdr *const made = place(MESSAGES * sizeof *made, 16);
     for (size_t i = 0; i < MESSAGES; i++) {
         pieces[i] = (struct iovec){p + i * EACH, EACH};
         made[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &pieces[i], .msg_iovlen = 1}};

@@ -1,16 +1,18 @@
 /*
- * syscall_matrix WAY [--subset] [--ballast MIB] [FILTER]: every kind of system call on memory that may be absent.
+ * syscall_matrix WAY [--subset] [--kernel-faults] [--ballast MIB] [FILTER]: every kind of system call on memory that may be absent.
  *
  * WAY is how calls are issued: libc (the function's own name), syscall (libc's syscall()) or asm (the instruction).
  * Each row (see matrix.h) runs on ordinary memory first, then on memory that malloc gave, which is
+ *     fresh     never touched, where the kernel is to write
  *     absent    given up with MADV_PAGEOUT
  *     head      given up but for the first half of each object
  *     tail      given up but for the second half
  *     evicted   given up again and again by another thread while the call runs
  * and must see the same each time. Unshimmed all of it is the same memory, and MADV_PAGEOUT changes nothing.
  *
- * --ballast is how much to allocate and touch first, so that paging begins; --subset leaves out what the stand-ins for
- * libc's functions do not see to; FILTER is part of the names of the rows to run.
+ * --ballast is how much to allocate and touch first, so that paging begins: before, MADV_PAGEOUT does nothing. --subset leaves out what the stand-ins for
+ * libc's functions do not see to; --kernel-faults what fails where a thread serves
+ * the kernel's own faults. FILTER is part of the names of the rows to run.
  */
 #include "matrix.h"
 
@@ -28,11 +30,12 @@
 enum { REPETITIONS = 3, OBJECTS = 64, DESCRIPTORS = 64, ROW_SECONDS = 20 };
 #define BLOCK (32 * MIB)
 
-enum variant { ORDINARY, ABSENT, HEAD, TAIL, EVICTED, VARIANTS };
-static const char *const variant_names[] = {"ordinary", "absent", "head", "tail", "evicted"};
+enum variant { ORDINARY, FRESH, ABSENT, HEAD, TAIL, EVICTED, VARIANTS };
+static const char *const variant_names[] = {"ordinary", "fresh", "absent", "head", "tail", "evicted"};
 
 static enum way way;
-static bool subset, failed;
+static unsigned left_out; /* rows with any of these flags */
+static bool paging, failed;
 static const char *filter, *current;
 static unsigned char *ordinary, *block;
 
@@ -98,9 +101,11 @@ void skip(const char *why)
 
 static struct object {
     unsigned char *begin, *middle, *end; /* in slots of its own */
+    bool room;
 } objects[OBJECTS];
 static size_t object_count;
 static unsigned char *free_slot;
+static unsigned char room_content; /* fresh memory is zero, other memory need not be */
 
 static unsigned char *up_to_slot(unsigned char *p)
 {
@@ -112,6 +117,7 @@ void *place(size_t size, size_t align)
     const size_t half = size / 2 / align * align;
     CHECK(object_count < OBJECTS);
     struct object *const object = &objects[object_count++];
+    object->room = false;
     object->begin = free_slot;
     object->middle = up_to_slot(free_slot + half);
     object->end = free_slot = up_to_slot(object->middle + (size - half));
@@ -125,11 +131,16 @@ void pattern(void *p, size_t size, uint64_t seed)
         ((unsigned char *)p)[i] = (unsigned char)(mix64(seed << 32 | i / 16) >> i % 8 * 4 | 1);
 }
 
+void *room_aligned(size_t size, size_t align)
+{
+    void *p = place(size, align);
+    objects[object_count - 1].room = true;
+    return memset(p, room_content, size);
+}
+
 void *room(size_t size)
 {
-    void *p = place(size, 16);
-    memset(p, 0xa5, size);
-    return p;
+    return room_aligned(size, 16);
 }
 
 void *copied(const void *from, size_t size)
@@ -150,29 +161,40 @@ char *text(const char *string)
     return memcpy(place(size, 1), string, size);
 }
 
-static void page_out(unsigned char *begin_, const unsigned char *end)
+static void page_out(unsigned char *from, const unsigned char *to)
 {
-    if (begin_ < end)
-        CHECK(madvise(begin_, (size_t)(end - begin_), MADV_PAGEOUT) == 0);
+    if (from < to)
+        CHECK(madvise(from, (size_t)(to - from), MADV_PAGEOUT) == 0);
 }
 
-static void touch(const unsigned char *begin_, const unsigned char *end)
+static void touch(const unsigned char *from, const unsigned char *to)
 {
-    for (const volatile unsigned char *p = begin_; p < end; p += PAGE)
+    for (const volatile unsigned char *p = from; p < to; p += PAGE)
         (void)*p;
 }
 
-/* Under the shim: a row whose pages are all there would prove nothing. */
-static void check_absent(unsigned char *begin_, const unsigned char *end)
+static size_t present(unsigned char *from, const unsigned char *to)
 {
-    unsigned char resident[BLOCK / PAGE];
-    const size_t size = (size_t)(end - begin_);
-    if (size == 0 || in_arena(begin_) != 1)
-        return;
-    CHECK(mincore(begin_, size, resident) == 0);
-    for (size_t i = 0; i < size / PAGE; i++)
-        if (resident[i] & 1)
-            die("%s: not absent after MADV_PAGEOUT: page %zu of %zu", current, i, size / PAGE);
+    static unsigned char resident[BLOCK / PAGE];
+    const size_t pages = (size_t)(to - from) / PAGE;
+    size_t count = 0;
+    CHECK(pages == 0 || mincore(from, (size_t)(to - from), resident) == 0);
+    for (size_t i = 0; i < pages; i++)
+        count += resident[i] & 1;
+    return count;
+}
+
+/* MADV_PAGEOUT passes over pages that are just being looked at by others. Under the shim it is repeated until none is
+ * left: a row whose pages are there would prove nothing. */
+static void make_absent(unsigned char *from, const unsigned char *to)
+{
+    page_out(from, to);
+    for (int i = 0; paging && in_arena(from) == 1 && present(from, to); i++) {
+        if (i == 1000)
+            die("%s: %zu pages of %zu cannot be made absent", current, present(from, to), (size_t)(to - from) / PAGE);
+        usleep(100);
+        page_out(from, to);
+    }
 }
 
 /* ---- the evictor: a thread that gives the objects up for as long as it is told to ---- */
@@ -204,16 +226,25 @@ static void start_evictor(void)
         sched_yield();
 }
 
+static void make_fresh(const struct object *o)
+{
+    if (!o->room)
+        return;
+    CHECK(madvise(o->begin, (size_t)(o->end - o->begin), MADV_DONTNEED) == 0);
+    if (in_arena(o->begin) == 1 && present(o->begin, o->end))
+        die("%s: MADV_DONTNEED leaves pages", current);
+}
+
+static void take_away(const struct object *o)
+{
+    touch(o->begin, o->end);
+    make_absent(variant == HEAD ? o->middle : o->begin, variant == TAIL ? o->middle : o->end);
+}
+
 void begin(void)
 {
-    for (size_t i = 0; i < object_count && variant != ORDINARY; i++) {
-        const struct object *const o = &objects[i];
-        unsigned char *const from = variant == HEAD ? o->middle : o->begin;
-        unsigned char *const to = variant == TAIL ? o->middle : o->end;
-        touch(o->begin, o->end);
-        page_out(from, to);
-        check_absent(from, to);
-    }
+    for (size_t i = 0; i < object_count && variant != ORDINARY; i++)
+        (variant == FRESH ? make_fresh : take_away)(&objects[i]);
     if (variant == EVICTED)
         start_evictor();
 }
@@ -364,9 +395,19 @@ static bool same_notes(void)
     return true;
 }
 
+static void compare(void (*body)(void), enum variant which)
+{
+    for (int i = 0; i < (which == EVICTED ? REPETITIONS : 1); i++) {
+        trial(body, which);
+        if (!same_notes())
+            return;
+    }
+    printf(" %s ok", variant_names[which]);
+}
+
 void run_row(const char *name, void (*body)(void), unsigned flags)
 {
-    if ((flags & LIBC_ONLY && way != BY_LIBC) || (flags & NET && subset) || (filter && !strstr(name, filter)))
+    if ((flags & LIBC_ONLY && way != BY_LIBC) || flags & left_out || (filter && !strstr(name, filter)))
         return;
     current = name;
     skipped = NULL;
@@ -377,15 +418,12 @@ void run_row(const char *name, void (*body)(void), unsigned flags)
         return;
     }
     printf("%s:", name);
-    for (enum variant v = ABSENT; v < VARIANTS; v++) {
-        bool same = true;
-        for (int i = 0; same && i < (v == EVICTED ? REPETITIONS : 1); i++) {
-            trial(body, v);
-            same = same_notes();
-        }
-        if (same)
-            printf(" %s ok", variant_names[v]);
-    }
+    compare(body, FRESH);
+    room_content = 0xa5;
+    trial(body, ORDINARY);
+    for (enum variant v = ABSENT; v < VARIANTS; v++)
+        compare(body, v);
+    room_content = 0;
     putchar('\n');
     fflush(stdout);
 }
@@ -412,18 +450,21 @@ static void arm(size_t mib)
     unsigned char *const ballast = mib ? big_malloc(mib * MIB) : NULL;
     for (size_t i = 0; i < mib * MIB; i += PAGE)
         ballast[i] = 1;
+    paging = mib != 0;
 }
 
 static void read_arguments(int argc, char **argv)
 {
     static const char *const ways[] = {"libc", "syscall", "asm"};
     if (argc < 2)
-        die("usage: syscall_matrix libc|syscall|asm [--subset] [--ballast MIB] [FILTER]");
+        die("usage: syscall_matrix libc|syscall|asm [--subset] [--kernel-faults] [--ballast MIB] [FILTER]");
     while (way < BY_INSTRUCTION && strcmp(argv[1], ways[way]) != 0)
         way++;
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], "--subset") == 0)
-            subset = true;
+            left_out |= NET;
+        else if (strcmp(argv[i], "--kernel-faults") == 0)
+            left_out |= UNSERVED;
         else if (strcmp(argv[i], "--ballast") == 0)
             arm(argument(argc, argv, ++i, 0));
         else
