@@ -86,7 +86,7 @@ static void sendto_address(void)
     const long result = CALL(sendto, sender, p, SIZE, 0, to, sizeof *to);
     finish();
     outcome("sendto", result);
-    await(receiver, SIZE);
+    await(receiver, result == SIZE ? SIZE : 0);
     drain(receiver);
 }
 
@@ -127,7 +127,7 @@ static void sendmsg_everything(void)
     const long result = CALL(sendmsg, sender, message, 0);
     finish();
     outcome("sendmsg", result);
-    await(receiver, SIZE);
+    await(receiver, result == SIZE ? SIZE : 0);
     drain(receiver);
 }
 
@@ -383,8 +383,8 @@ static void accept_address(void)
     finish();
     outcome("accept4", result < 0 ? result : 0);
     note_address(address, &client, *length);
-    put(fd, 100, 1);
     if (result >= 0) {
+        put(fd, 100, 1);
         own((int)result);
         await((int)result, 100);
         drain((int)result);
@@ -399,10 +399,10 @@ static void bind_connect(void)
     const struct sockaddr_un *const given = copied(&name, sizeof name);
     begin();
     outcome("bind", CALL(bind, listener, given, sizeof *given));
-    CHECK(listen(listener, 1) == 0);
+    note("listen %d", listen(listener, 1));
     outcome("connect", CALL(connect, fd, given, sizeof *given));
     finish();
-    CHECK(unlink(name.sun_path) == 0);
+    unlink(name.sun_path);
 }
 
 static void pair_result(void)
