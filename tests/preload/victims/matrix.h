@@ -60,6 +60,8 @@ char *text(const char *string);
 #define ROOM(type)       ((type *)room(sizeof(type)))
 #define GIVEN(type, ...) ((type *)copied(&(type){__VA_ARGS__}, sizeof(type)))
 
+/** This row's memory may stay where it is, as that of a stream does, which libc uses when nobody sees it. */
+void may_stay(void);
 /** Between these the row's memory is as the variant has it. */
 void begin(void);
 void finish(void);

@@ -23,8 +23,10 @@ static FILE *stream(int fd, bool memory)
 {
     FILE *const made = fdopen(dup(fd), "r+");
     CHECK(made);
-    if (memory)
+    if (memory) {
         CHECK(setvbuf(made, room(SLOT), _IOFBF, SLOT) == 0);
+        may_stay();
+    }
     return made;
 }
 
@@ -182,7 +184,9 @@ static void mkstemp_row(void)
     if (fd < 0)
         return;
     own(fd);
-    note("%.17s, unlinked %d", name, unlink(name));
+    char made[32];
+    snprintf(made, sizeof made, "%s", name);
+    note("%.17s, unlinked %d", made, unlink(made));
 }
 
 static void getaddrinfo_row(void)
