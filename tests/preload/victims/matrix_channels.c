@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -100,6 +101,8 @@ static bool tcp(int ends[2])
     struct sockaddr_in address;
     const int listener = own(socket(AF_INET, SOCK_STREAM, 0));
     ends[1] = socket(AF_INET, SOCK_STREAM, 0);
+    const int at_once = 1;
+    CHECK(setsockopt(ends[1], IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once) == 0);
     return bound(listener, &address) && listen(listener, 1) == 0 &&
            connect(ends[1], (struct sockaddr *)&address, sizeof address) == 0 &&
            (ends[0] = accept(listener, NULL, NULL)) >= 0;

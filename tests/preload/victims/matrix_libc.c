@@ -58,7 +58,7 @@ static void fread_own_buffer(void)
 static int file_of_lines(void)
 {
     const int fd = scratch();
-    for (int i = 0; i < 20000; i++)
+    for (int i = 0; i < 5000; i++)
         CHECK(dprintf(fd, "line %d of many\n", i) > 0);
     CHECK(lseek(fd, 0, SEEK_SET) == 0);
     return fd;
