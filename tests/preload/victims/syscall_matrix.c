@@ -9,6 +9,7 @@
  *     tail      given up but for the second half
  *     evicted   given up again and again by another thread while the call runs
  * and must see the same each time. Unshimmed all of it is the same memory, and MADV_PAGEOUT changes nothing.
+ * stderr says what is being done, stdout only what differs.
  *
  * --ballast is how much to allocate and touch first, so that paging begins: before, MADV_PAGEOUT does nothing. --subset leaves out what the stand-ins for
  * libc's functions do not see to; --kernel-faults what fails where a thread serves
@@ -377,11 +378,6 @@ static void trial(void (*body)(void), enum variant which)
         close(descriptors[i]);
 }
 
-static void print_line(const char *label, const char *line, size_t length)
-{
-    printf("\n    %s: %.*s", label, (int)length, line);
-}
-
 /* Says where the notes part. */
 static bool same_notes(void)
 {
@@ -389,10 +385,8 @@ static bool same_notes(void)
     while (*a || *b) {
         const size_t left = strcspn(a, "\n"), right = strcspn(b, "\n");
         if (left != right || memcmp(a, b, left) != 0) {
-            printf(" %s DIFFERS", variant_names[variant]);
-            print_line("expected", a, left);
-            print_line("found   ", b, right);
-            printf("\n   ");
+            printf("%s, %s:\n    expected %.*s\n    found    %.*s\n", current, variant_names[variant], (int)left, a,
+                   (int)right, b);
             failed = true;
             return false;
         }
@@ -409,7 +403,7 @@ static void compare(void (*body)(void), enum variant which)
         if (!same_notes())
             return;
     }
-    printf(" %s ok", variant_names[which]);
+    fprintf(stderr, " %s ok", variant_names[which]);
 }
 
 void run_row(const char *name, void (*body)(void), unsigned flags)
@@ -421,17 +415,17 @@ void run_row(const char *name, void (*body)(void), unsigned flags)
     alarm(ROW_SECONDS);
     trial(body, ORDINARY);
     if (skipped) {
-        printf("%s: skipped: %s\n", name, skipped);
+        fprintf(stderr, "%s: skipped: %s\n", name, skipped);
         return;
     }
-    printf("%s:", name);
+    fprintf(stderr, "%s:", name);
     compare(body, FRESH);
     room_content = 0xa5;
     trial(body, ORDINARY);
     for (enum variant v = ABSENT; v < VARIANTS; v++)
         compare(body, v);
     room_content = 0;
-    putchar('\n');
+    fputc('\n', stderr);
     fflush(stdout);
 }
 
@@ -502,5 +496,6 @@ int main(int argc, char **argv)
     rows_descriptors();
     rows_processes();
     rows_libc();
+    printf("%s\n", failed ? "not all rows alike" : "all rows alike");
     return failed;
 }
