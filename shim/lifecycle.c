@@ -17,6 +17,7 @@
 #include "../platform/os.h"
 #include "../platform/vm.h"
 #include "base/log.h"
+#include "guard/guard.h"
 #include "interpose/hooks.h"
 #include "pager/pager.h"
 #include "process/memory.h"
@@ -72,6 +73,35 @@ static const char *choose_backend(void)
     return why[0] ? why : "no trap backend works here";
 }
 
+/* ---- 2. reserve ---- */
+
+/* Arenas lie where the kernel maps nothing of itself: a filter that outlives exec() (guard/) then never meets another
+ * program's pointers, unless that is shimmed too and draws the same place. */
+#define PLACES_START (UINT64_C(1) << 45)
+#define PLACES_END   (UINT64_C(1) << 46)
+#define PLACES_TRIED 16
+
+static uintptr_t draw_place(void)
+{
+    uint64_t random = 0, unit = UINT64_C(1) << 30, step = (vp.options.arena + unit - 1) / unit * unit;
+    os_random(&random, sizeof random);
+    return (uintptr_t) (PLACES_START + random % ((PLACES_END - PLACES_START) / step) * step);
+}
+
+static bool reserve(void)
+{
+    for (int tries = 0; tries < PLACES_TRIED; tries++) {
+        vp.platform.size = vp.options.arena;
+        vp.platform.base = draw_place();
+        if (vp.platform.ops->reserve(&vp.platform) < 0)
+            return false;
+        if (!guard_is_elsewhere(vp.platform.base))
+            return true;
+        vp.platform.ops->release(&vp.platform);
+    }
+    return false;
+}
+
 /* ---- 4. self-test ---- */
 
 /* The handler and the code that it interrupts share these: no store may be optimised away. */
@@ -92,7 +122,8 @@ static bool serve_self_test(const siginfo_t *info)
 static enum signal_verdict serve(int number, const siginfo_t *info, void *context)
 {
     struct trap trap;
-    (void) number;
+    if (number == SIGSYS)
+        return guard_serve_signal(info, context) ? SIGNAL_SERVED : SIGNAL_PROGRAMS;
     if ((uintptr_t) info->si_addr - vp.platform.base >= vp.platform.size)
         return SIGNAL_PROGRAMS;
     if (serve_self_test(info))
@@ -143,6 +174,7 @@ static void after_fork_child(void)
     lock_adopt(&vp.lock);
     signals_after_fork_child();
     engine_fork(&vp.engine, FORK_CHILD);
+    guard_after_fork_child();
     lock_release(&vp.lock);
 }
 
@@ -183,14 +215,14 @@ static struct tier *open_spill(void)
     return NULL;
 }
 
-static void start_paging(void)
+static void start_paging(struct tier *spill)
 {
     if (!vp.platform.caps.evicts) {
         log_warn("the %s backend cannot page out here; the program runs without a limit", vp.platform.ops->name);
         return;
     }
     struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables};
-    if (engine_start_paging(&vp.engine, open_pool(), open_spill()) < 0) {
+    if (engine_start_paging(&vp.engine, open_pool(), spill) < 0) {
         log_warn("paging is off: no memory for its tables");
         return;
     }
@@ -208,10 +240,23 @@ static bool serve_trap(void *engine, const struct trap *trap)
     return fault_serve(engine, trap) != FAULT_POISONED;
 }
 
+/* Tests choose; users have --no-filter. */
+static const char *wanted_guard(void)
+{
+    const char *wanted = environment("VP_GUARD");
+    return vp.options.no_filter ? "off" : wanted ? wanted : "notify";
+}
+
 static bool arm(void)
 {
     if (vp.engine.trapping)
         return true;
+    if (guard_finds_rings()) {
+        log_warn("the program uses io_uring or kernel aio, whose memory cannot be paged by %s: it runs without paging "
+                 "(--trap=uffd-thread can, with privilege)", vp.platform.ops->name);
+        return false;
+    }
+    guard_start(wanted_guard());
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;
     int result = engine_arm(&vp.engine);
@@ -290,8 +335,11 @@ static void look(uint64_t live)
         vp.budget = budget_wanted();
     if (!vp.settled && !fits(live)) {
         __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
+        struct tier *spill = vp.platform.caps.evicts ? open_spill() : NULL; /* its ring: before the filter refuses them */
         if (arm())
-            start_paging();
+            start_paging(spill);
+        else
+            spill_free(spill);
     }
     lock_release(&vp.lock);
 }
@@ -342,8 +390,7 @@ static const char *start(void)
     const char *why = choose_backend();
     if (why)
         return why;
-    vp.platform.size = vp.options.arena;
-    if (vp.platform.ops->reserve(&vp.platform) < 0)
+    if (!reserve())
         return "no address space for the arena";
     if (vp.platform.size < vp.options.arena)
         log_info("the arena is %z instead of %z: address space is limited", (uint64_t) vp.platform.size,

@@ -18,6 +18,7 @@ struct options {
     uint64_t arena;
     char trap[32]; /* "auto" or a backend's name */
     bool lazy;
+    bool no_filter;
     char stats[OPTION_TEXT_MAX]; /* "" off, "-" stderr, else a path */
     bool summary;
     bool verbose;

@@ -21,10 +21,18 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-static uintptr_t map_nothing(size_t size)
+/* Exactly at `wanted`, or where the kernel likes (0). Returns 0 when refused. */
+static uintptr_t map_nothing(uintptr_t wanted, size_t size)
 {
-    long at = SYS6(SYS_mmap, NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at < 0 && at > -4096 ? 0 : (uintptr_t) at;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (wanted ? MAP_FIXED_NOREPLACE : 0);
+    long at = SYS6(SYS_mmap, wanted, size, PROT_NONE, flags, -1, 0);
+    if (at < 0 && at > -4096)
+        return 0;
+    if (wanted && (uintptr_t) at != wanted) { /* an old kernel takes the address for a wish */
+        SYS2(SYS_munmap, at, size);
+        return 0;
+    }
+    return (uintptr_t) at;
 }
 
 /* Neighbouring mappings merge only when their pages' owner (the kernel's anon_vma) is the same. One touch gives the whole
@@ -51,7 +59,11 @@ int vm_reserve(struct platform *pf)
 
     for (; size >= SIZE_FLOOR; size /= 2) {
         size_t slack = size < 2 * ALIGNMENT ? 2u << 20 : ALIGNMENT;
-        uintptr_t at = map_nothing(size + slack);
+        if (pf->base && pf->base % ALIGNMENT == 0 && map_nothing(pf->base, size)) {
+            pf->size = size;
+            return unify(pf->base);
+        }
+        uintptr_t at = map_nothing(0, size + slack);
         if (!at)
             continue;
         uintptr_t base = (at + slack - 1) & ~(slack - 1);

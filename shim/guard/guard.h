@@ -4,21 +4,46 @@
  * The kernel answers EFAULT for an absent page instead of asking us. Three layers see to it that it never meets one:
  *   - stand-ins for libc's functions (interpose/), which hold their buffers for the call;
  *   - the net under them: a seccomp filter that stops any call with a pointer into the arena, whoever makes it, until
- *     what it points to is held (server.c; trap.c where there can be no server);
+ *     what it points to is held (linux/server.c; linux/trap.c where there can be no server);
  *   - a platform that serves the kernel's own faults needs neither.
  */
 #ifndef VP_GUARD_GUARD_H
 #define VP_GUARD_GUARD_H
 
+#include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct guard {
-    bool serving; /* the net is there, or the kernel's own faults are served; set when paging arms, read by any thread */
+    bool serving;     /* the net is there, or the kernel's own faults are served; set when paging arms, read by any thread */
+    bool filtered;    /* the net is a filter: calls through raw_syscall() pass it; likewise */
+    const char *how;  /* for reports: "off", "notify", "trap", "kernel" */
+    uint64_t stopped; /* calls that the net has stopped; any thread */
 };
 
 extern struct guard guard;
 
 /** Whether calls are seen to without the stand-ins: those that are rarely called need not do it twice. Any thread. */
 static inline bool guard_serves(void) { return __atomic_load_n(&guard.serving, __ATOMIC_ACQUIRE); }
+
+/** Whether a stand-in that holds its buffers should call raw_syscall(): libc's own call would be stopped once more. */
+static inline bool guard_filters(void) { return __atomic_load_n(&guard.filtered, __ATOMIC_RELAXED); }
+
+/** Puts up the net, before the first page can be absent. `wanted`: "notify", "trap", or "off". Holder of LOCK_LIFECYCLE.
+ *  What cannot be had is replaced by the next best, with one line to the user where that leaves gaps. */
+void guard_start(const char *wanted);
+
+/** Whether the program has rings or queues that the kernel fills by itself (io_uring, aio): their memory must not be
+ *  paged. Holder of LOCK_LIFECYCLE. */
+bool guard_finds_rings(void);
+
+/** Serves a SIGSYS; false: it is the program's own. */
+bool guard_serve_signal(const siginfo_t *info, void *context);
+
+/** In a forked child, by the thread that forked, with LOCK_LIFECYCLE held. */
+void guard_after_fork_child(void);
+
+/** Whether an ancestor's net lies where an arena at `start` would be. */
+bool guard_is_elsewhere(uintptr_t start);
 
 #endif

@@ -34,10 +34,16 @@ static size_t allocated(const void *buffer, size_t size)
     return size < left ? size : left;
 }
 
+/* Most buffers are small and in memory. */
+#define SMALL ((size_t) 64 << 10)
+
 size_t guard_pin(const void *buffer, size_t size, bool write)
 {
-    if (!guard_ours(buffer))
+    if (!guard_ours(buffer) || size == 0)
         return 0;
+    if (size <= SMALL && size <= vp.platform.base + vp.platform.size - (uintptr_t) buffer &&
+        engine_pin_present(&vp.engine, (uintptr_t) buffer, size, write))
+        return size;
     int saved = errno;
     size = allocated(buffer, size);
     if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))

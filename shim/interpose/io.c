@@ -5,7 +5,8 @@
  * A buffer larger than a quarter of the budget is passed on in windows; the caller still gets the full count wherever
  * one call would have given it. One range check is all that a buffer elsewhere costs.
  *
- * The originals are called, never the kernel itself: they are cancellation points and set errno.
+ * Calls whose arguments point to further pointers (vectors, messages) go past the guard's filter wherever they point: it
+ * cannot see, and stops them all.
  */
 #include <errno.h>
 #include <limits.h>
@@ -18,9 +19,13 @@
 #include "hold.h"
 #include "hooks.h"
 #include "stream.h"
+#include "through.h"
 
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
+
+/* Kept apart, so that a call on other memory is a check and a jump. */
+#define SLOW __attribute__((noinline))
 
 /* ---- read and write ---- */
 
@@ -95,11 +100,16 @@ static bool is_stream(int fd)
         all_;                                                                                       \
     })
 
+SLOW static ssize_t read_ours(int fd, void *buffer, size_t size)
+{
+    return WINDOWED(buffer, size, true, is_regular(fd), THROUGH(SYS_read, fd, at_, n_, 0, 0, 0, originals()->read(fd, at_, n_)));
+}
+
 VP_EXPORT ssize_t read(int fd, void *buffer, size_t size)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->read(fd, buffer, size);
-    return WINDOWED(buffer, size, true, is_regular(fd), originals()->read(fd, at_, n_));
+    return read_ours(fd, buffer, size);
 }
 
 VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
@@ -109,18 +119,30 @@ VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
     return read(fd, buffer, size);
 }
 
+SLOW static ssize_t write_ours(int fd, const void *buffer, size_t size)
+{
+    return TRANSFER(fd, size, true, false, THROUGH(SYS_write, fd, at_, n_, 0, 0, 0, originals()->write(fd, at_, n_)));
+}
+
 VP_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->write(fd, buffer, size);
-    return TRANSFER(fd, size, true, false, originals()->write(fd, at_, n_));
+    return write_ours(fd, buffer, size);
+}
+
+SLOW static ssize_t pread64_ours(int fd, void *buffer, size_t size, off64_t offset)
+{
+    return WINDOWED(buffer, size, true, true, 
+                    THROUGH(SYS_pread64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
+                            originals()->pread64(fd, at_, n_, offset + (off64_t) done_)));
 }
 
 VP_EXPORT ssize_t pread64(int fd, void *buffer, size_t size, off64_t offset)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->pread64(fd, buffer, size, offset);
-    return WINDOWED(buffer, size, true, true, originals()->pread64(fd, at_, n_, offset + (off64_t) done_));
+    return pread64_ours(fd, buffer, size, offset);
 }
 
 VP_EXPORT ssize_t pread(int fd, void *buffer, size_t size, off_t offset) { return pread64(fd, buffer, size, offset); }
@@ -139,11 +161,18 @@ VP_EXPORT ssize_t __pread64_chk(int fd, void *buffer, size_t size, off64_t offse
     return pread64(fd, buffer, size, offset);
 }
 
+SLOW static ssize_t pwrite64_ours(int fd, const void *buffer, size_t size, off64_t offset)
+{
+    return WINDOWED(buffer, size, false, true, 
+                    THROUGH(SYS_pwrite64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
+                            originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_)));
+}
+
 VP_EXPORT ssize_t pwrite64(int fd, const void *buffer, size_t size, off64_t offset)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->pwrite64(fd, buffer, size, offset);
-    return WINDOWED(buffer, size, false, true, originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_));
+    return pwrite64_ours(fd, buffer, size, offset);
 }
 
 VP_EXPORT ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset)
@@ -155,7 +184,7 @@ VP_EXPORT ssize_t getrandom(void *buffer, size_t size, unsigned flags)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->getrandom(buffer, size, flags);
-    return WINDOWED(buffer, size, true, true, originals()->getrandom(at_, n_, flags));
+    return WINDOWED(buffer, size, true, true, THROUGH(SYS_getrandom, at_, n_, flags, 0, 0, 0, originals()->getrandom(at_, n_, flags)));
 }
 
 /* ---- vectors and messages: pinned whole, they are one call ---- */
@@ -234,46 +263,46 @@ static bool exceeds_window(const struct iovec *vector, size_t count)
 VP_EXPORT ssize_t readv(int fd, const struct iovec *vector, int count)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return originals()->readv(fd, vector, count);
+        return THROUGH(SYS_readv, fd, vector, count, 0, 0, 0, originals()->readv(fd, vector, count));
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, read(fd, part_->iov_base, part_->iov_len));
     ssize_t got;
-    VECTORED(got, vector, (size_t) count, true, originals()->readv(fd, vector, count));
+    VECTORED(got, vector, (size_t) count, true, THROUGH(SYS_readv, fd, vector, count, 0, 0, 0, originals()->readv(fd, vector, count)));
     return got;
 }
 
 VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return originals()->writev(fd, vector, count);
+        return THROUGH(SYS_writev, fd, vector, count, 0, 0, 0, originals()->writev(fd, vector, count));
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, write(fd, part_->iov_base, part_->iov_len));
     ssize_t put;
-    VECTORED(put, vector, (size_t) count, false, originals()->writev(fd, vector, count));
+    VECTORED(put, vector, (size_t) count, false, THROUGH(SYS_writev, fd, vector, count, 0, 0, 0, originals()->writev(fd, vector, count)));
     return put;
 }
 
 VP_EXPORT ssize_t preadv64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return originals()->preadv64v2(fd, vector, count, offset, flags);
+        return THROUGH(SYS_preadv2, fd, vector, count, offset, 0, flags, originals()->preadv64v2(fd, vector, count, offset, flags));
     if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
         return PART_BY_PART(vector, (size_t) count,
                             pread64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
     ssize_t got;
-    VECTORED(got, vector, (size_t) count, true, originals()->preadv64v2(fd, vector, count, offset, flags));
+    VECTORED(got, vector, (size_t) count, true, THROUGH(SYS_preadv2, fd, vector, count, offset, 0, flags, originals()->preadv64v2(fd, vector, count, offset, flags)));
     return got;
 }
 
 VP_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return originals()->pwritev64v2(fd, vector, count, offset, flags);
+        return THROUGH(SYS_pwritev2, fd, vector, count, offset, 0, flags, originals()->pwritev64v2(fd, vector, count, offset, flags));
     if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
         return PART_BY_PART(vector, (size_t) count,
                             pwrite64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
     ssize_t put;
-    VECTORED(put, vector, (size_t) count, false, originals()->pwritev64v2(fd, vector, count, offset, flags));
+    VECTORED(put, vector, (size_t) count, false, THROUGH(SYS_pwritev2, fd, vector, count, offset, 0, flags, originals()->pwritev64v2(fd, vector, count, offset, flags)));
     return put;
 }
 
@@ -330,28 +359,34 @@ static bool message_ours(const struct msghdr *message)
 VP_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     if (!message_ours(message))
-        return originals()->recvmsg(fd, message, flags);
+        return THROUGH(SYS_recvmsg, fd, message, flags, 0, 0, 0, originals()->recvmsg(fd, message, flags));
     ssize_t got;
-    MESSAGE(got, message, true, originals()->recvmsg(fd, message, flags));
+    MESSAGE(got, message, true, THROUGH(SYS_recvmsg, fd, message, flags, 0, 0, 0, originals()->recvmsg(fd, message, flags)));
     return got;
 }
 
 VP_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     if (!message_ours(message))
-        return originals()->sendmsg(fd, message, flags);
+        return THROUGH(SYS_sendmsg, fd, message, flags, 0, 0, 0, originals()->sendmsg(fd, message, flags));
     ssize_t put;
-    MESSAGE(put, message, false, originals()->sendmsg(fd, message, flags));
+    MESSAGE(put, message, false, THROUGH(SYS_sendmsg, fd, message, flags, 0, 0, 0, originals()->sendmsg(fd, message, flags)));
     return put;
 }
 
 /* ---- sockets: on a stream, in windows; else one call is one message, and none is larger than a window ---- */
 
+SLOW static ssize_t recv_ours(int fd, void *buffer, size_t size, int flags)
+{
+    return TRANSFER(fd, size, flags & MSG_WAITALL, true, 
+                    THROUGH(SYS_recvfrom, fd, at_, n_, flags, 0, 0, originals()->recv(fd, at_, n_, flags)));
+}
+
 VP_EXPORT ssize_t recv(int fd, void *buffer, size_t size, int flags)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->recv(fd, buffer, size, flags);
-    return TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recv(fd, at_, n_, flags));
+    return recv_ours(fd, buffer, size, flags);
 }
 
 VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int flags)
@@ -361,11 +396,17 @@ VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int
     return recv(fd, buffer, size, flags);
 }
 
+SLOW static ssize_t send_ours(int fd, const void *buffer, size_t size, int flags)
+{
+    return TRANSFER(fd, size, true, false, 
+                    THROUGH(SYS_sendto, fd, at_, n_, flags, 0, 0, originals()->send(fd, at_, n_, flags)));
+}
+
 VP_EXPORT ssize_t send(int fd, const void *buffer, size_t size, int flags)
 {
     if (!ours(buffer) || !plausible_size(size))
         return originals()->send(fd, buffer, size, flags);
-    return TRANSFER(fd, size, true, false, originals()->send(fd, at_, n_, flags));
+    return send_ours(fd, buffer, size, flags);
 }
 
 VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockaddr_room from, socklen_t *length)
@@ -376,7 +417,9 @@ VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockadd
     ssize_t got;
     HOLD(address_, address, length ? *length : 0, true);
     HOLD(length_, length, sizeof *length, true);
-    got = TRANSFER(fd, size, flags & MSG_WAITALL, true, originals()->recvfrom(fd, at_, n_, flags, from, length));
+    got = TRANSFER(fd, size, flags & MSG_WAITALL, true, 
+                   THROUGH(SYS_recvfrom, fd, at_, n_, flags, address, length,
+                           originals()->recvfrom(fd, at_, n_, flags, from, length)));
     LET_GO;
     LET_GO;
     return got;
@@ -389,7 +432,9 @@ VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, soc
         return originals()->sendto(fd, buffer, size, flags, to, length);
     ssize_t put;
     HOLD(address_, address, length, false);
-    put = TRANSFER(fd, size, true, false, originals()->sendto(fd, at_, n_, flags, to, length));
+    put = TRANSFER(fd, size, true, false, 
+                   THROUGH(SYS_sendto, fd, at_, n_, flags, address, length,
+                           originals()->sendto(fd, at_, n_, flags, to, length)));
     LET_GO;
     return put;
 }

@@ -1,5 +1,5 @@
 /*
- * signal.c: what the program says about signals, as far as it concerns SIGSEGV and SIGBUS (process/signals.h).
+ * signal.c: what the program says about signals, as far as it concerns those that are ours (process/signals.h).
  */
 #include <errno.h>
 #include <signal.h>
@@ -13,7 +13,7 @@ VP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigac
     return signals_claimed(number) ? signals_program_action(number, action, old) : originals()->sigaction(number, action, old);
 }
 
-/* signal() and its relatives, for one of our two. */
+/* signal() and its relatives, for one of ours. */
 static sighandler_t set_handler(int number, sighandler_t handler, int flags)
 {
     struct sigaction action, old;
@@ -60,16 +60,15 @@ VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
                                    : originals()->sysv_signal(number, handler);
 }
 
-/*
- * What this thread believes to have blocked of our two. The kernel never sees them blocked.
- */
-static __thread __attribute__((tls_model("initial-exec"))) bool believed[2];
+/* What this thread believes to have blocked of ours. The kernel never sees them blocked. */
+static const int ours[] = {SIGSEGV, SIGBUS, SIGSYS};
+#define OURS (sizeof ours / sizeof *ours)
+static __thread __attribute__((tls_model("initial-exec"))) bool believed[OURS];
 
 static void believe(int how, const sigset_t *set)
 {
-    static const int numbers[] = {SIGSEGV, SIGBUS};
-    for (int i = 0; i < 2; i++) {
-        bool member = sigismember(set, numbers[i]) == 1;
+    for (size_t i = 0; i < OURS; i++) {
+        bool member = sigismember(set, ours[i]) == 1;
         if (how == SIG_SETMASK)
             believed[i] = member;
         else if (member)
@@ -77,26 +76,32 @@ static void believe(int how, const sigset_t *set)
     }
 }
 
+static void add_believed(sigset_t *set)
+{
+    for (size_t i = 0; i < OURS; i++)
+        if (believed[i])
+            sigaddset(set, ours[i]);
+}
+
+/* The program's sets are only touched here, in user mode: in the kernel their memory might be absent. */
 static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int how, const sigset_t *set, sigset_t *old)
 {
     if (!signals_claimed(SIGSEGV))
         return original(how, set, old);
-    sigset_t real;
-    bool segv = believed[0], bus = believed[1];
+    sigset_t wanted, real, before;
     if (set) {
-        real = *set;
+        real = wanted = *set;
         if (how != SIG_UNBLOCK)
             signals_strip(&real);
     }
-    int result = original(how, set ? &real : NULL, old);
+    int result = original(how, set ? &real : NULL, &before);
     if (result != 0)
         return result;
+    add_believed(&before);
     if (set)
-        believe(how, set);
-    if (old && segv)
-        sigaddset(old, SIGSEGV);
-    if (old && bus)
-        sigaddset(old, SIGBUS);
+        believe(how, &wanted);
+    if (old)
+        *old = before;
     return 0;
 }
 

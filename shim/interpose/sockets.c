@@ -82,13 +82,11 @@ static bool message_ours(const struct msghdr *message)
     return any;
 }
 
-/* Whether they must be looked after. */
+/* The net too has only so much room for the parts of one call, and no way to make it a smaller one. */
 static bool messages_ours(const struct mmsghdr *messages, unsigned count)
 {
-    if (guard_serves() || !messages)
-        return false;
     bool any = ours(messages);
-    for (unsigned i = 0; !any && i < count; i++)
+    for (unsigned i = 0; messages && !any && i < count; i++)
         any = message_ours(&messages[i].msg_hdr);
     return any;
 }

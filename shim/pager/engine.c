@@ -447,6 +447,19 @@ bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool writ
     return true;
 }
 
+bool engine_pin_present(struct engine *engine, uintptr_t start, size_t length, bool write)
+{
+    size_t first = engine_page_of(engine, start), last = engine_page_of(engine, start + length - 1), page = first;
+    change_pins(engine, first, last, 1);
+    while (page <= last && ready(page_load(&engine->pages[page]), write))
+        page++;
+    if (page <= last)
+        change_pins(engine, first, last, (uint32_t) -1);
+    else
+        count(&engine->counters.pins, 1);
+    return page > last;
+}
+
 void engine_unpin(struct engine *engine, uintptr_t start, size_t length)
 {
     if (length)

@@ -157,6 +157,11 @@ void engine_page_out(struct engine *engine, const struct extent *extent);
 /** Makes [start, start + length) of the arena present, writable where `write`, and keeps it so until engine_unpin().
  *  Any length; any thread; async-signal-safe. Returns false when a page is poisoned (nothing stays pinned then). */
 bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool write);
+
+/** The same where all of the range (at least a byte of it) is present already, and false where it is not: cheap. A page
+ *  that is present is allocated; one that was never looked at is not known to be present. */
+bool engine_pin_present(struct engine *engine, uintptr_t start, size_t length, bool write);
+
 void engine_unpin(struct engine *engine, uintptr_t start, size_t length);
 
 /** Around fork(), see platform.h: nothing is in motion from FORK_BEFORE until FORK_PARENT and FORK_CHILD. */

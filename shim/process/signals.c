@@ -9,7 +9,7 @@
 #include "../../platform/os.h"
 #include "../interpose/hooks.h"
 
-static const int ours[] = {SIGSEGV, SIGBUS};
+static const int ours[] = {SIGSEGV, SIGBUS, SIGSYS};
 #define OURS (sizeof ours / sizeof *ours)
 
 static struct {
@@ -19,7 +19,7 @@ static struct {
     uint32_t owner;                 /* the process whose dispositions these are; 0 until installed */
 } state;
 
-bool signals_ours(int number) { return number == SIGSEGV || number == SIGBUS; }
+bool signals_ours(int number) { return number == SIGSEGV || number == SIGBUS || number == SIGSYS; }
 
 /* Not before we have taken over, and not in a child of vfork(), which shares this memory but not its signals. */
 bool signals_claimed(int number)
@@ -33,7 +33,7 @@ void signals_after_fork_child(void)
         state.owner = os_process_id();
 }
 
-static size_t slot_of(int number) { return number == SIGBUS; }
+static size_t slot_of(int number) { return number == SIGSEGV ? 0 : number == SIGBUS ? 1 : 2; }
 
 void signals_strip(sigset_t *set)
 {
@@ -94,8 +94,11 @@ static bool is_hardware(const siginfo_t *info)
     return info->si_signo == SIGBUS && (info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO);
 }
 
-/* Lets the signal do what it does without any handler. A faulting instruction faults again as soon as we return, with
- * the same siginfo and a core that shows it; a signal that was sent is sent once more. */
+/* A faulting instruction faults again as soon as we return, with the same siginfo and a core that shows it. A system call
+ * that a filter of the program's has stopped is past. */
+static bool comes_again(const siginfo_t *info) { return is_fault(info) && info->si_signo != SIGSYS; }
+
+/* Lets the signal do what it does without any handler: by itself, or sent once more. */
 static void die(int number, siginfo_t *info, bool again)
 {
     struct sigaction action;
@@ -133,7 +136,7 @@ static void to_program(int number, siginfo_t *info, void *context)
     if (action.sa_handler == SIG_IGN && !is_fault(info) && info->si_code != SI_KERNEL)
         return;
     if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
-        die(number, info, !is_fault(info));
+        die(number, info, !comes_again(info));
     else
         call_handler(&action, number, info, context);
 }

@@ -1,11 +1,11 @@
 /*
- * signals.h: SIGSEGV and SIGBUS are ours, and the program does not notice.
+ * signals.h: SIGSEGV, SIGBUS and SIGSYS (guard/linux/trap.c) are ours, and the program does not notice.
  *
  * Our handlers stay installed whatever the program installs; what it asks for is remembered, reported back to it, and
  * honoured when a fault is not about the arena. How faithfully, flag by flag:
  *   SA_SIGINFO, sa_mask, SA_RESETHAND, SA_NODEFER   kept
  *   SA_ONSTACK    the handler runs on the alternate stack whenever the thread has one
- *   SA_RESTART    no meaning for these two when they are faults; kept for the record
+ *   SA_RESTART    no meaning for these when they are faults; kept for the record
  *   SIG_DFL       the original death: signal, core dump, si_addr
  *   SIG_IGN       a real fault kills, as the kernel has it; one that was sent is ignored
  */
@@ -19,25 +19,25 @@
 enum signal_verdict { SIGNAL_SERVED, SIGNAL_PROGRAMS, SIGNAL_LOST };
 typedef enum signal_verdict (*signal_server)(int number, const siginfo_t *info, void *context);
 
-/** Takes over both signals and unblocks them in the calling thread. Returns 0 or a negative errno. Once, at start-up. */
+/** Takes over the signals and unblocks them in the calling thread. Returns 0 or a negative errno. Once, at start-up. */
 int signals_install(signal_server server);
 
-/** Whether `number` is one of the two. */
+/** Whether `number` is one of them. */
 bool signals_ours(int number);
 
 /** Whether what the program says about `number` is ours to answer now. */
 bool signals_claimed(int number);
 
-/** Gives both signals back to the program, as it had set them. When start-up fails. */
+/** Gives the signals back to the program, as it had set them. When start-up fails. */
 void signals_uninstall(void);
 
 /** In a forked child. */
 void signals_after_fork_child(void);
 
-/** What sigaction(2) does for one of the two, as the program sees it. Returns 0. */
+/** What sigaction(2) does for one of them, as the program sees it. Returns 0. */
 int signals_program_action(int number, const struct sigaction *action, struct sigaction *old);
 
-/** Takes the two out of a set that is about to be blocked. */
+/** Takes them out of a set that is about to be blocked. */
 void signals_strip(sigset_t *set);
 
 #endif

@@ -174,9 +174,37 @@ def torture(threads, seconds, *further, times=8, **fields):
         touched=size, stderr=False, timeout=3 * seconds + 60, **fields)
 
 
+def matrix(way, *further, **fields):
+    """Every kind of system call. What the kernel cannot have served is left out where that is how calls are served."""
+    def command(context):
+        served = ["--kernel-faults"] if context.trap == "uffd-thread" else []
+        return context.victim("syscall_matrix", way, "--ballast", context.scaled(2, 0), *served, *further)
+
+    return Case(command, expect=says("all rows alike\n"), stderr=False, touched=lambda context: context.scaled(2, 8),
+                outside=12, **fields)
+
+
+def blocked(seconds, *further, **fields):
+    return Case(victim("blocked_recv", seconds, *further), expect=says("every message received\n"), touched=160,
+                timeout=seconds + 60, **fields)
+
+
+def direct_race(seconds, **fields):
+    return Case(victim("direct_race", seconds), expect=says("every byte right\n"), touched=98, timeout=seconds + 60,
+                **fields)
+
+
 IN_CGROUP = "{0}:uffd-signal@cgroup {0}:uffd-thread@cgroup {0}:mprotect@cgroup"
 EVERY_BACKEND = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect {0}:uffd-signal@nobody {0}:mprotect@nobody"
 BACKENDS = "{0}:uffd-signal {0}:uffd-thread {0}:mprotect"
+
+MATRIX_CI = ("lazy:uffd-signal ram64:uffd-signal lazy:uffd-signal@nobody ram64:uffd-signal@nobody ram64:mprotect "
+             "ram64:uffd-thread")
+MATRIX_SOAK = "default " + " ".join(EVERY_BACKEND.format(mode) for mode in ("lazy", "ram64", "lazy64"))
+
+
+def holds(calls, **fields):
+    return Case(victim(f"holds_{calls}"), touched=96, files=False, outside=40 if calls == "exec" else 10, **fields)
 
 
 # ---- the table ----
@@ -264,10 +292,12 @@ CASES = {
         soak=EVERY_BACKEND.format("floor")),
     "bigio_pvectors": Case(
         victim("bigio", 48, "pvectors"), touched=96, ci="lazy ram64", soak=EVERY_BACKEND.format("floor")),
-    # Small things in absent memory that calls are given: names, structures, vectors, stacks.
-    **{f"holds_{calls}": Case(
-        victim(f"holds_{calls}"), touched=96, files=False, outside=40 if calls == "exec" else 10,
-        ci="lazy:uffd-signal ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("lazy64"))
+    # Small things in absent memory that calls are given: names, structures, vectors, stacks. By the stand-ins alone, and
+    # with the net under them.
+    **{f"holds_{calls}": holds(calls, options=("--no-filter",), ci="lazy:uffd-signal ram64:uffd-signal ram64:mprotect",
+                               soak=EVERY_BACKEND.format("lazy64"))
+       for calls in ("exec", "files", "sockets", "streams", "waits")},
+    **{f"holds_{calls}_net": holds(calls, ci="ram64:uffd-signal", soak=EVERY_BACKEND.format("lazy64"))
        for calls in ("exec", "files", "sockets", "streams", "waits")},
     "page_out": Case(
         victim("page_out", 300), expect=says("0 pages wrong\n"), touched=300,
@@ -290,6 +320,20 @@ CASES = {
     "spill_none": Case(
         victim("spill_full", 256), expect=says("nothing lost\n"), options=("--spill-max", "0"), says=(0, 1, "spill"),
         stderr=False, touched=64, above_cap=True, ci="ram64", soak=BACKENDS.format("floor")),
+
+    # System calls. VP_GUARD=trap is the net as it is where there can be no listener; without a net, only what stand-ins
+    # for libc's functions see to.
+    **{f"matrix_{way}": matrix(way, ci=MATRIX_CI, soak=MATRIX_SOAK) for way in ("libc", "syscall", "asm")},
+    **{f"matrix_trap_{way}": matrix(way, environment={"VP_GUARD": "trap"}, ci="ram64:uffd-signal@nobody",
+                                    soak=MATRIX_SOAK) for way in ("libc", "syscall", "asm")},
+    "matrix_no_filter": matrix("libc", "--subset", options=("--no-filter",), ci="lazy ram64:uffd-signal ram64:mprotect@nobody",
+                               soak=MATRIX_SOAK),
+    "blocked_recv": blocked(3, ci="ram64:uffd-signal ram64:mprotect ram64:uffd-thread ram64:uffd-signal@nobody"),
+    "blocked_trap": blocked(3, environment={"VP_GUARD": "trap"}, ci="ram64:uffd-signal@nobody"),
+    "blocked_no_filter": blocked(3, "--subset", options=("--no-filter",), ci="ram64:uffd-signal"),
+    "soak_blocked": blocked(30, soak=EVERY_BACKEND.format("ram64")),
+    "direct_race": direct_race(3, ci=BACKENDS.format("ram64")),
+    "soak_direct": direct_race(10, soak=EVERY_BACKEND.format("floor") + " " + EVERY_BACKEND.format("ram64")),
 
     # Torture. ci: ten seconds; soak: a minute for each backend and number of threads, at the floor too.
     "torture_2": torture(2, 10, ci=BACKENDS.format("ram64")),

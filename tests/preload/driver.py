@@ -395,7 +395,8 @@ def run_case(options, directory):
         if left:
             raise Failure(f"left in the spill directory: {', '.join(left)}")
     except Failure as failure:
-        raise Failure(f"{failure}\n  end of its stderr:\n{tail(shimmed.stderr)}") from None
+        said = f"  end of its stdout:\n{tail(shimmed.stdout)}" if case.expect else ""
+        raise Failure(f"{failure}\n{said}  end of its stderr:\n{tail(shimmed.stderr)}") from None
 
 
 def main():

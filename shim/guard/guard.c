@@ -1,3 +1,0 @@
-#include "guard.h"
-
-struct guard guard;

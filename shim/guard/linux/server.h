@@ -1,0 +1,17 @@
+/*
+ * server.h: the thread that lets stopped system calls go on when what they use is held.
+ */
+#ifndef VP_GUARD_SERVER_H
+#define VP_GUARD_SERVER_H
+
+/**
+ * Starts the thread on a listener (filter.h), which then belongs to it. Returns when calls that were under way before
+ * the filter was there, and that still wait in the kernel, hold their memory too. 0, or a negative errno when refused:
+ * the listener is closed then.
+ */
+int server_start(int listener);
+
+/** In a forked child: the thread is gone, the listener is the parent's. */
+void server_after_fork_child(void);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * trap.c: see trap.h.
+ *
+ * What a listener does better: a program that has SIGSYS blocked dies of it (the stand-ins of sigprocmask and the like
+ * keep it open, but libc blocks everything around its own thread and process creation), and a thread that is cancelled in
+ * such a call, or jumps out of a handler in the middle of it, leaves its memory pinned.
+ */
+#include "trap.h"
+
+#include <stdint.h>
+#include <ucontext.h>
+
+#include "../../../platform/linux/syscall.h"
+#include "../guard.h"
+#include "filter.h"
+#include "lease.h"
+
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code; the headers' name for it is not everywhere */
+#endif
+
+#define KERNEL_SIGSET_SIZE 8
+
+#if defined(__x86_64__)
+static void arguments_of(const ucontext_t *context, uint64_t out[CALL_ARGUMENTS])
+{
+    static const int registers[CALL_ARGUMENTS] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+    for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
+        out[i] = (uint64_t) context->uc_mcontext.gregs[registers[i]];
+}
+
+static void set_result(ucontext_t *context, long result) { context->uc_mcontext.gregs[REG_RAX] = result; }
+#elif defined(__aarch64__)
+static void arguments_of(const ucontext_t *context, uint64_t out[CALL_ARGUMENTS])
+{
+    for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
+        out[i] = context->uc_mcontext.regs[i];
+}
+
+static void set_result(ucontext_t *context, long result) { context->uc_mcontext.regs[0] = (uint64_t) result; }
+#endif
+
+/* The call as the program made it, its own signals let in: it may wait for one. */
+static long make(const ucontext_t *context, long number, const uint64_t arguments[CALL_ARGUMENTS])
+{
+    uint64_t ours;
+    SYS4(SYS_rt_sigprocmask, SIG_SETMASK, &context->uc_sigmask, &ours, KERNEL_SIGSET_SIZE);
+    long result = raw_syscall(number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
+                             (long) arguments[3], (long) arguments[4], (long) arguments[5]);
+    SYS4(SYS_rt_sigprocmask, SIG_SETMASK, &ours, NULL, KERNEL_SIGSET_SIZE);
+    return result;
+}
+
+bool trap_serve(const siginfo_t *info, void *context)
+{
+    const struct call *call;
+    struct lease lease;
+    uint64_t arguments[CALL_ARGUMENTS];
+    if (info->si_code != SYS_SECCOMP || info->si_errno != FILTER_MARK || !(call = call_find(info->si_syscall)))
+        return false;
+    arguments_of(context, arguments);
+    lease_take(&lease, call, arguments);
+    set_result(context, make(context, call->number, arguments));
+    lease_end(&lease);
+    __atomic_fetch_add(&guard.stopped, 1, __ATOMIC_RELAXED);
+    return true;
+}
