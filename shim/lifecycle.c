@@ -130,6 +130,7 @@ static enum signal_verdict serve(int number, const siginfo_t *info, void *contex
         return SIGNAL_SERVED;
     if (!vp.platform.ops->decode(info, context, &trap))
         return SIGNAL_PROGRAMS;
+    guard_thread_is_back();
     switch (fault_serve(&vp.engine, &trap)) {
     case FAULT_HEALED:
         return SIGNAL_SERVED;

@@ -37,6 +37,9 @@ void guard_start(const char *wanted);
  *  paged. Holder of LOCK_LIFECYCLE. */
 bool guard_finds_rings(void);
 
+/** The calling thread is not in a stopped call: whatever the net still holds for it is let go. Async-signal-safe. */
+void guard_thread_is_back(void);
+
 /** Serves a SIGSYS; false: it is the program's own. */
 bool guard_serve_signal(const siginfo_t *info, void *context);
 

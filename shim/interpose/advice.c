@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../guard/guard.h"
 #include "../lifecycle.h"
 #include "hooks.h"
 
@@ -89,6 +90,7 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
     uintptr_t from = (uintptr_t) start, end = (from + length + 4095) & ~(uintptr_t) 4095;
     if (!ours || end < from || from % 4096)
         return originals()->madvise(start, length, advice);
+    guard_thread_is_back();
     switch (advice) {
     case MADV_DONTNEED:
     case MADV_FREE: /* may be done at once */

@@ -39,7 +39,7 @@
 #define STRING(at) READS(at, 4096)
 
 /* What an ioctl or a control call does with its argument is known to the device only. */
-#define OPAQUE(at) WRITES(at, 4096)
+#define OPAQUE(at) {.kind = RULE_OPAQUE, .argument = (at), .write = true, .unit = 4096}
 
 #define TIME(at)       READS(at, sizeof(struct timespec))
 #define TIME_LEFT(at)  WRITES(at, sizeof(struct timespec))
@@ -127,7 +127,7 @@ struct call calls[] = {
 
     /* Waiting. */
     CALL(ppoll, WRITES_N(0, 1, sizeof(struct pollfd)), TIME_LEFT(2), SIGNALS(3))
-    CALL(pselect6, BITS(1, 0), BITS(2, 0), BITS(3, 0), TIME_LEFT(4), READS(5, 16))
+    CALL(pselect6, BITS(1, 0), BITS(2, 0), BITS(3, 0), TIME_LEFT(4), {.kind = RULE_OPAQUE, .argument = 5, .unit = 16})
     CALL(epoll_ctl, READS(3, sizeof(struct epoll_event)))
     CALL(epoll_pwait, WRITES_N(1, 2, sizeof(struct epoll_event)), SIGNALS(4))
     CALL(epoll_pwait2, WRITES_N(1, 2, sizeof(struct epoll_event)), TIME(3), SIGNALS(4))
@@ -138,6 +138,7 @@ struct call calls[] = {
     CALL(wait4, WRITES(1, sizeof(int)), WRITES(3, sizeof(struct rusage)))
     CALL(waitid, WRITES(2, sizeof(siginfo_t)), WRITES(4, sizeof(struct rusage)))
     CALL(signalfd4, SIGNALS(1))
+    CALL(rt_sigpending, WRITES(0, 8))
 
     /* Queues. */
     CALL(mq_open, STRING(0), READS(3, 64))

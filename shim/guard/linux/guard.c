@@ -68,6 +68,8 @@ void guard_start(const char *wanted)
                  (uint64_t) -result);
 }
 
+void guard_thread_is_back(void) { server_thread_is_back(); }
+
 bool guard_serve_signal(const siginfo_t *info, void *context) { return trap_serve(info, context); }
 
 /* The parent's listener does not know this process's memory. */

@@ -92,6 +92,21 @@ static void take_length(struct lease *lease, uint64_t address, uint64_t length_a
         take(lease, address, length, true);
 }
 
+/* A structure that only the device knows: the words that it begins with may be pointers. */
+#define OPAQUE_WORDS  8
+#define OPAQUE_TARGET ((uint64_t) 64 << 10)
+
+static void take_opaque(struct lease *lease, const struct rule *rule, uint64_t address)
+{
+    uint64_t words[OPAQUE_WORDS];
+    size_t bytes = rule->unit < sizeof words ? rule->unit : sizeof words;
+    take(lease, address, rule->unit, rule->write);
+    if (!guard_ours((const void *) (uintptr_t) address) || !fetch(lease, address, words, bytes))
+        return;
+    for (size_t i = 0; i < bytes / sizeof *words; i++)
+        take(lease, words[i], OPAQUE_TARGET, rule->write);
+}
+
 /* The kernel takes counts as 32 bits where the program's registers may hold more. */
 static uint64_t bits_to_bytes(uint64_t bits) { return ((uint32_t) bits + 63u) / 64u * 8u; }
 
@@ -114,6 +129,9 @@ static void follow(struct lease *lease, const struct rule *rule, const uint64_t 
         return;
     case RULE_BITS:
         take(lease, address, bits_to_bytes(count), rule->write);
+        return;
+    case RULE_OPAQUE:
+        take_opaque(lease, rule, address);
         return;
     case RULE_LENGTH:
         take_length(lease, address, count);

@@ -3,8 +3,8 @@
  *
  * A stopped call's memory is pinned, then the call goes on by itself (CONTINUE). Nobody tells when it has left the
  * kernel, so its lease ends when the thread is seen elsewhere: in /proc/TID/syscall, at its next stopped call, or gone.
- * A thread that runs is seen nowhere (/proc says "running"): its lease ends when it has used more processor time than
- * the call can have taken.
+ * A thread that runs is seen nowhere (/proc says "running"): its lease ends when it says itself that it is back
+ * (server_thread_is_back()), or has used more processor time than the call can have taken.
  *
  * The thread has no thread-local storage to speak of (os_thread_start): the rules of pager/fault.c hold here too. It
  * never touches the program's memory itself.
@@ -45,9 +45,11 @@
 /* The kernel may know larger messages than we do (SECCOMP_GET_NOTIF_SIZES). */
 #define MESSAGE_ROOM 512
 
+/* The thread of the server makes entries and frees them; an entry's own thread may end its lease. */
 struct under_way {
-    struct lease lease;
     uint32_t thread; /* 0: free */
+    uint32_t turn;   /* 1 while somebody works on the lease */
+    struct lease lease;
     long number;
     uint64_t arguments[CALL_ARGUMENTS];
     uint64_t ends_at; /* of the thread's processor time: then the call is over even if nobody saw it */
@@ -117,10 +119,23 @@ static struct under_way *new_entry(void)
     return server->busy < LEASES ? &server->calls[server->busy++] : NULL;
 }
 
+static bool try_turn(struct under_way *entry) { return !__atomic_exchange_n(&entry->turn, 1, __ATOMIC_ACQUIRE); }
+
+static void end_turn(struct under_way *entry) { __atomic_store_n(&entry->turn, 0, __ATOMIC_RELEASE); }
+
+/* Only for a few decrements: nobody is stopped for long while he has it, signals or not. */
+static void take_turn(struct under_way *entry)
+{
+    while (!try_turn(entry))
+        os_yield();
+}
+
 static void end(struct under_way *entry)
 {
+    take_turn(entry);
     lease_end(&entry->lease);
-    entry->thread = 0;
+    __atomic_store_n(&entry->thread, 0, __ATOMIC_RELEASE);
+    end_turn(entry);
     while (server->busy > 0 && !server->calls[server->busy - 1].thread)
         server->busy--;
 }
@@ -128,7 +143,7 @@ static void end(struct under_way *entry)
 static void begin(struct under_way *entry, uint32_t thread, const struct call *call, const uint64_t *arguments)
 {
     lease_take(&entry->lease, call, arguments);
-    entry->thread = thread;
+    __atomic_store_n(&entry->thread, thread, __ATOMIC_RELEASE);
     entry->number = call->number;
     memcpy(entry->arguments, arguments, sizeof entry->arguments);
     uint64_t bytes = guard_window() - entry->lease.room;
@@ -140,6 +155,8 @@ static bool is_inside(const struct under_way *entry)
 {
     long number;
     uint64_t arguments[CALL_ARGUMENTS];
+    if (entry->lease.count == 0)
+        return false; /* it has said so itself */
     switch (look_at(entry->thread, &number, arguments)) {
     case ELSEWHERE:
         return false;
@@ -280,6 +297,21 @@ static void run(void *unused)
         } else if (got != -EINTR && got != -ENOENT) {
             return; /* the listener has been taken away */
         }
+    }
+}
+
+void server_thread_is_back(void)
+{
+    if (!server || !__atomic_load_n(&server->busy, __ATOMIC_RELAXED))
+        return;
+    uint32_t me = os_thread_id();
+    for (unsigned i = 0; i < server->busy; i++) {
+        struct under_way *entry = &server->calls[i];
+        if (__atomic_load_n(&entry->thread, __ATOMIC_ACQUIRE) != me || !try_turn(entry))
+            continue;
+        if (entry->thread == me)
+            lease_end(&entry->lease);
+        end_turn(entry);
     }
 }
 

@@ -11,6 +11,10 @@
  */
 int server_start(int listener);
 
+/** The calling thread is in the program's own code, or in ours on its behalf: no stopped call of its own is under way any
+ *  more. Async-signal-safe. */
+void server_thread_is_back(void);
+
 /** In a forked child: the thread is gone, the listener is the parent's. */
 void server_after_fork_child(void);
 
