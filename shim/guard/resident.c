@@ -55,6 +55,12 @@ static bool starts_in(const struct span *span, uintptr_t from, uintptr_t length)
     return (uintptr_t) __atomic_load_n(&span->start, __ATOMIC_RELAXED) - from < length;
 }
 
+static bool overlaps(const struct span *span, uintptr_t from, uintptr_t length)
+{
+    uintptr_t start = (uintptr_t) __atomic_load_n(&span->start, __ATOMIC_RELAXED);
+    return start < from + length && from < start + __atomic_load_n(&span->size, __ATOMIC_RELAXED);
+}
+
 static bool claim_meant(struct span *span, meaning *meant, uintptr_t from, uintptr_t length)
 {
     if (__atomic_load_n(&span->state, __ATOMIC_ACQUIRE) != USED || !meant(span, from, length) || !claim(span, USED))
@@ -108,6 +114,17 @@ void resident_forget(const struct extent *extent)
     }
 }
 
+void resident_renew(uintptr_t start, uintptr_t end)
+{
+    if (!resident_any())
+        return;
+    uint32_t at = 0;
+    for (struct span *span; (span = next_meant(&at, overlaps, start, end - start));) {
+        guard_unpin(span->start, guard_pin(span->start, span->size, true));
+        set_state(span, USED);
+    }
+}
+
 /* ---- fork: in the child no call holds anything, so all pins are gone; these stay ---- */
 
 static void pin_again(void)
@@ -158,7 +175,7 @@ void resident_add(const void *owner, const void *start, size_t size)
     if (span) {
         __atomic_store_n(&span->owner, owner, __ATOMIC_RELAXED);
         __atomic_store_n(&span->start, start, __ATOMIC_RELAXED);
-        span->size = size;
+        __atomic_store_n(&span->size, size, __ATOMIC_RELAXED);
         __atomic_fetch_add(&resident_spans, 1, __ATOMIC_RELAXED);
         set_state(span, USED);
     } else if (size) {

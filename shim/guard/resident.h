@@ -34,6 +34,9 @@ bool resident_take(const void *owner, const void **start, size_t *size);
 /** The owner has no use for its span any more. Async-signal-safe. */
 void resident_drop(const void *owner);
 
+/** The content of [start, end) was given up, not the memory: what must be there is there again, as zeros. */
+void resident_renew(uintptr_t start, uintptr_t end);
+
 /** The memory of `extent` is given back: no span is left in it. */
 void resident_forget(const struct extent *extent);
 

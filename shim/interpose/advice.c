@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../guard/guard.h"
+#include "../guard/resident.h"
 #include "../lifecycle.h"
 #include "hooks.h"
 
@@ -95,6 +96,7 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
     case MADV_DONTNEED:
     case MADV_FREE: /* may be done at once */
         each_block(from, end, discard);
+        resident_renew(from, end);
         return 0;
     case MADV_PAGEOUT:
         each_block(from, end, page_out);

@@ -1,5 +1,5 @@
 /*
- * messages.c: message queues of both kinds, and the memory of other processes.
+ * messages.c: message queues of both kinds, and memory that goes to other processes as it is.
  */
 #include <limits.h>
 
@@ -23,7 +23,7 @@ STAND_IN(ssize_t, msgrcv, (int queue, void *out, size_t size, long type, int fla
 STAND_IN(int, msgsnd, (int queue, const void *message, size_t size, int flags), (queue, message, size, flags),
          IN(message, sizeof(long) + size))
 
-/* ---- the memory of other processes: what is ours of it is held ---- */
+/* ---- vectors: what is ours of them is held ---- */
 
 static bool any_part_ours(const struct iovec *vector, unsigned long count)
 {
@@ -37,6 +37,22 @@ static void hold_vector(struct holds *holds, const struct iovec *vector, unsigne
 {
     for (unsigned long i = 0; i < count; i++)
         holds_add(holds, (struct part){vector[i].iov_base, vector[i].iov_len, write});
+}
+
+VP_EXPORT ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
+{
+    if (guard_serves() || !vector || count > IOV_MAX || !any_part_ours(vector, count))
+        return originals()->vmsplice(fd, vector, count, flags);
+    ssize_t done;
+    struct held held[IOV_MAX];
+    struct holds holds = {held, IOV_MAX, 0};
+    HOLD(parts, vector, count * sizeof *vector, false);
+    pthread_cleanup_push(let_go_all, &holds);
+    hold_vector(&holds, vector, count, true);
+    done = originals()->vmsplice(fd, vector, count, flags);
+    pthread_cleanup_pop(1);
+    LET_GO;
+    return done;
 }
 
 typedef ssize_t across(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long);

@@ -166,6 +166,8 @@ static void *on_stack(void *expected)
     memset(place, 1, sizeof place);
     page_out((void *)((uintptr_t)expected & -(uintptr_t)PAGE), 128 << 10);
     raise(SIGUSR1);
+    madvise(expected, 64 << 10, MADV_DONTNEED); /* the lower half, unused so far */
+    raise(SIGUSR1);
     return (char *)place >= (char *)expected ? expected : NULL;
 }
 
