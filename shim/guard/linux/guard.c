@@ -61,6 +61,7 @@ void guard_start(const char *wanted)
     if (result < 0) {
         log_info("no listener for system calls (error %u): they are trapped", (uint64_t) -result);
         result = start_trap();
+        server_start(-1); /* for calls that are under way now */
     }
     if (result < 0)
         log_warn("system calls cannot be filtered (error %u): those that do not go through libc's functions may fail on "
