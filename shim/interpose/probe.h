@@ -5,10 +5,10 @@
 #define VP_INTERPOSE_PROBE_H
 
 #include <errno.h>
-#include <signal.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
+#include "../../platform/linux/syscall.h"
 #include "hold.h"
 
 /* Whether the eight bytes at `pointer` can be read. The kernel is asked with a call that reads them and then refuses to do
@@ -20,10 +20,7 @@ static inline bool can_read(const void *pointer)
         guard_unpin(pointer, there);
         return there == 8;
     }
-    int saved = errno;
-    bool readable = syscall(SYS_rt_sigprocmask, -1, pointer, NULL, 8) == -1 && errno != EFAULT;
-    errno = saved;
-    return readable;
+    return raw_syscall(SYS_rt_sigprocmask, -1, (long) pointer, 0, 8, 0, 0) != -EFAULT;
 }
 
 #endif

@@ -7,14 +7,18 @@
 #include "../tier/spill_file.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/magic.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- lines ---- */
@@ -126,6 +130,36 @@ static void print_seccomp(void)
     line("no_new_privs", "%s", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? "set" : "not set");
 }
 
+/* Whether a filter can be installed, tried in a child: it would be there for good. Returns 0 or an errno value. */
+static int try_filter(unsigned long flags)
+{
+    struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {1, allow};
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        _exit(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0 ? errno : 0);
+    }
+    int status = 0;
+    bool ended = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
+    return ended ? WEXITSTATUS(status) : EAGAIN;
+}
+
+/* What guard_start() (guard/guard.h) will find. */
+static void print_guard(void)
+{
+    int listener = try_filter(SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC |
+                              SECCOMP_FILTER_FLAG_TSYNC_ESRCH);
+    int trap = listener ? try_filter(SECCOMP_FILTER_FLAG_TSYNC) : 0;
+    if (!listener)
+        line("system calls", "a filter with a listener, once paging arms");
+    else if (!trap)
+        line("system calls", "a filter with signals, once paging arms (no listener: %s)", strerror(listener));
+    else
+        line("system calls", "libc's functions only: filters are refused (%s)", strerror(trap));
+}
+
 static void print_machine(const struct memory_limits *limits)
 {
     puts("\nMachine");
@@ -136,6 +170,7 @@ static void print_machine(const struct memory_limits *limits)
     print_huge_pages();
     print_userfaultfd();
     print_seccomp();
+    print_guard();
 }
 
 /* ---- trap backends ---- */

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
@@ -45,9 +44,9 @@
 #define TIME_LEFT(at)  WRITES(at, sizeof(struct timespec))
 #define SIGNALS(at)    READS(at, 8)
 
-#define CALL(name, ...) {.number = SYS_##name, .rules = {__VA_ARGS__}},
+#define CALL(name, ...) [SYS_##name] = {.number = SYS_##name, .rules = {__VA_ARGS__}},
 
-struct call calls[] = {
+static const struct call calls[] = {
     /* Files by descriptor. */
     CALL(read, WRITES_N(1, 2, 1))
     CALL(write, READS_N(1, 2, 1))
@@ -229,28 +228,20 @@ struct call calls[] = {
 #endif
 };
 
-const size_t call_count = sizeof calls / sizeof *calls;
-
-static int by_number(const void *a, const void *b)
-{
-    return ((const struct call *) a)->number - ((const struct call *) b)->number;
-}
-
-void calls_prepare(void) { qsort(calls, call_count, sizeof *calls, by_number); }
+#define NUMBERS (sizeof calls / sizeof *calls)
 
 const struct call *call_find(long number)
 {
-    size_t low = 0, high = call_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (calls[middle].number == number)
-            return &calls[middle];
-        if (calls[middle].number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    return (unsigned long) number < NUMBERS && calls[number].rules[0].kind != RULE_NONE ? &calls[number] : NULL;
+}
+
+size_t call_list(const struct call **out, size_t room)
+{
+    size_t n = 0;
+    for (size_t number = 0; number < NUMBERS && n < room; number++)
+        if (call_find((long) number))
+            out[n++] = &calls[number];
+    return n;
 }
 
 unsigned call_pointers(const struct call *call)

@@ -44,15 +44,11 @@ struct call {
     struct rule rules[CALL_RULES];
 };
 
-/* In rising order of numbers. */
-extern struct call calls[];
-extern const size_t call_count;
-
-/** Sorts the table. Once, before anything else. */
-void calls_prepare(void);
-
 /** The entry of a call, or NULL. */
 const struct call *call_find(long number);
+
+/** All entries, in rising order of numbers, as far as there is room for them. Returns how many. */
+size_t call_list(const struct call **out, size_t room);
 
 /** The arguments that are pointers, as a mask. */
 unsigned call_pointers(const struct call *call);

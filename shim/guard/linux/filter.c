@@ -31,12 +31,14 @@
 #endif
 
 #define PROGRAM_MAX 4096
+#define CALLS_MAX   512
 
 struct assembler {
     struct sock_filter code[PROGRAM_MAX];
     unsigned length;
     unsigned held[PROGRAM_MAX / 4]; /* jumps to the common end, whose place is not known yet */
     unsigned holds;
+    const struct call *calls[CALLS_MAX];
     uint32_t low, high; /* the arena, in units of 4 GiB, both included */
 };
 
@@ -86,16 +88,17 @@ static void check_call(struct assembler *as, const struct call *call)
     answer(as, SECCOMP_RET_ALLOW);
 }
 
+/* Among calls [first, end) of the list. */
 static void search(struct assembler *as, size_t first, size_t end)
 {
     if (end - first == 1) {
-        put(as, BPF_JMP | BPF_JEQ | BPF_K, calls[first].number, 1, 0);
+        put(as, BPF_JMP | BPF_JEQ | BPF_K, as->calls[first]->number, 1, 0);
         answer(as, SECCOMP_RET_ALLOW);
-        check_call(as, &calls[first]);
+        check_call(as, as->calls[first]);
         return;
     }
     size_t middle = (first + end) / 2;
-    put(as, BPF_JMP | BPF_JGE | BPF_K, calls[middle].number, 0, 1);
+    put(as, BPF_JMP | BPF_JGE | BPF_K, as->calls[middle]->number, 0, 1);
     unsigned jump = as->length;
     put(as, BPF_JMP | BPF_JA, 0, 0, 0);
     search(as, first, middle);
@@ -148,7 +151,7 @@ static void assemble(struct assembler *as, enum filter_action action, uintptr_t 
         check_hot(as, hot[i]);
     refuse(as, SYS_io_uring_setup);
     refuse(as, SYS_io_setup);
-    search(as, 0, call_count);
+    search(as, 0, call_list(as->calls, CALLS_MAX));
     common_end(as, action == FILTER_NOTIFY ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_TRAP | FILTER_MARK);
 }
 

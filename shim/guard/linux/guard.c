@@ -10,7 +10,6 @@
 #include "../../../platform/os.h"
 #include "../../base/log.h"
 #include "../../lifecycle.h"
-#include "calls.h"
 #include "filter.h"
 #include "proc.h"
 #include "server.h"
@@ -54,13 +53,15 @@ void guard_start(const char *wanted)
         publish("kernel", false);
         return;
     }
-    if (strcmp(wanted, "off") == 0)
+    if (strcmp(wanted, "off") == 0) {
+        server_start(-1); /* for calls that are under way now */
         return;
-    calls_prepare();
+    }
     int result = strcmp(wanted, "trap") == 0 ? -ENOTSUP : start_listener();
     if (result < 0) {
         log_info("no listener for system calls (error %u): they are trapped", (uint64_t) -result);
         result = start_trap();
+        server_start(-1); /* for calls that are under way now */
     }
     if (result < 0)
         log_warn("system calls cannot be filtered (error %u): those that do not go through libc's functions may fail on "

@@ -237,7 +237,7 @@ static void serve(const struct seccomp_notif *request)
 /* Waits for a stopped call, no longer than until the next look at those under way. */
 static bool wait_for_one(void)
 {
-    if (!server->busy)
+    if (!server->busy && server->listener >= 0)
         return true;
     uint64_t now = os_now_ns(), due = server->looked_at + server->look_ns;
     uint64_t left = due > now ? due - now : 0;
@@ -286,7 +286,7 @@ static void run(void *unused)
     adopt_all();
     __atomic_store_n(&server->ready, 1, __ATOMIC_SEQ_CST);
     os_futex_wake(&server->ready, 1, false);
-    for (;;) {
+    while (server->listener >= 0 || server->busy) {
         if (!wait_for_one())
             continue;
         memset(room, 0, sizeof room);
@@ -317,7 +317,8 @@ void server_thread_is_back(void)
 
 static int refuse(int listener, int error)
 {
-    os_close(listener);
+    if (listener >= 0)
+        os_close(listener);
     if (server)
         os_unmap(server, sizeof *server);
     server = NULL;
@@ -327,7 +328,8 @@ static int refuse(int listener, int error)
 int server_start(int listener)
 {
     struct seccomp_notif_sizes sizes;
-    listener = os_fd_raise(listener);
+    if (listener >= 0)
+        listener = os_fd_raise(listener);
     server = os_map(sizeof *server);
     if (!server)
         return refuse(listener, -ENOMEM);
@@ -350,7 +352,8 @@ void server_after_fork_child(void)
 {
     if (!server)
         return;
-    os_close(server->listener);
+    if (server->listener >= 0)
+        os_close(server->listener);
     os_unmap(server, sizeof *server); /* the parent's leases are the parent's: engine_fork() has forgotten its pins */
     server = NULL;
 }

@@ -6,8 +6,8 @@
 
 /**
  * Starts the thread on a listener (filter.h), which then belongs to it. Returns when calls that were under way before
- * the filter was there, and that still wait in the kernel, hold their memory too. 0, or a negative errno when refused:
- * the listener is closed then.
+ * the filter was there, and that still wait in the kernel, hold their memory too. Without a listener (-1) these are all
+ * that it has to do. Returns 0, or a negative errno when refused: the listener is closed then.
  */
 int server_start(int listener);
 
