@@ -20,7 +20,7 @@ static inline bool can_read(const void *pointer)
         guard_unpin(pointer, there);
         return there == 8;
     }
-    return raw_syscall(SYS_rt_sigprocmask, -1, (long) pointer, 0, 8, 0, 0) != -EFAULT;
+    return raw_syscall(SYS_rt_sigprocmask, -1, (long) pointer, 0, 8, 0, 0) == -EINVAL; /* no address: 0 */
 }
 
 #endif
