@@ -19,33 +19,42 @@ size_t guard_window(void)
     return bytes < WINDOW_MIN ? WINDOW_MIN : bytes;
 }
 
+/* Most buffers are small and in memory. */
+#define SMALL ((size_t) 64 << 10)
+
+static bool pin_present(const void *buffer, size_t size, bool write)
+{
+    return size <= SMALL && size <= vp.platform.base + vp.platform.size - (uintptr_t) buffer &&
+           engine_pin_present(&vp.engine, (uintptr_t) buffer, size, write);
+}
+
 /* What of a buffer is allocated memory: a program may name a length far beyond its block, as read(fd, p, SSIZE_MAX). */
 static size_t allocated(const void *buffer, size_t size)
 {
     struct extent block;
-    if (!armed()) { /* a pin is only a mark then: anywhere below the highest block will do */
-        uint64_t offset = (uintptr_t) buffer - vp.platform.base;
-        uint64_t used = __atomic_load_n(&vp.arena.ranges.high_water, __ATOMIC_RELAXED);
-        return offset >= used ? 0 : size < used - offset ? size : used - offset;
-    }
     if (!arena_extent(&vp.arena, (uintptr_t) buffer, &block))
         return 0;
     size_t left = block.start + block.length - (uintptr_t) buffer;
     return size < left ? size : left;
 }
 
-/* Most buffers are small and in memory. */
-#define SMALL ((size_t) 64 << 10)
+/* Before paging arms a pin is only a mark: anywhere below the highest block will do. */
+static size_t markable(const void *buffer, size_t size)
+{
+    uint64_t offset = (uintptr_t) buffer - vp.platform.base;
+    uint64_t used = __atomic_load_n(&vp.arena.ranges.high_water, __ATOMIC_RELAXED);
+    return offset >= used ? 0 : size < used - offset ? size : used - offset;
+}
 
 size_t guard_pin(const void *buffer, size_t size, bool write)
 {
     if (!guard_ours(buffer) || size == 0)
         return 0;
-    if (size <= SMALL && size <= vp.platform.base + vp.platform.size - (uintptr_t) buffer &&
-        engine_pin_present(&vp.engine, (uintptr_t) buffer, size, write))
+    bool is_armed = armed();
+    if (is_armed && pin_present(buffer, size, write))
         return size;
     int saved = errno;
-    size = allocated(buffer, size);
+    size = is_armed ? allocated(buffer, size) : markable(buffer, size);
     if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))
         size = 0;
     errno = saved;

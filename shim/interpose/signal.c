@@ -3,14 +3,53 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "../process/signals.h"
 #include "hooks.h"
 
+/* Which of ours the program wants blocked during its handler of each signal, a bit each: there too they stay open. */
+static uint8_t wanted_masked[NSIG];
+
+static uint8_t ours_in(const sigset_t *set)
+{
+    uint8_t bits = 0;
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        bits |= (uint8_t) ((sigismember(set, signals_list[i]) == 1) << i);
+    return bits;
+}
+
+static void add_ours(sigset_t *set, uint8_t bits)
+{
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        if (bits & 1u << i)
+            sigaddset(set, signals_list[i]);
+}
+
+/* A handler for a signal that is not ours. */
+static int set_action(int number, const struct sigaction *action, struct sigaction *old)
+{
+    struct sigaction open;
+    if (!signals_claimed(SIGSEGV) || number <= 0 || number >= NSIG)
+        return originals()->sigaction(number, action, old);
+    uint8_t before = __atomic_load_n(&wanted_masked[number], __ATOMIC_RELAXED), wanted = 0;
+    if (action) {
+        open = *action;
+        wanted = ours_in(&open.sa_mask);
+        signals_strip(&open.sa_mask);
+    }
+    int result = originals()->sigaction(number, action ? &open : NULL, old);
+    if (result == 0 && old)
+        add_ours(&old->sa_mask, before);
+    if (result == 0 && action)
+        __atomic_store_n(&wanted_masked[number], wanted, __ATOMIC_RELAXED);
+    return result;
+}
+
 VP_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
 {
-    return signals_claimed(number) ? signals_program_action(number, action, old) : originals()->sigaction(number, action, old);
+    return signals_claimed(number) ? signals_program_action(number, action, old) : set_action(number, action, old);
 }
 
 /* signal() and its relatives, for one of ours. */
@@ -60,27 +99,13 @@ VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
                                    : originals()->sysv_signal(number, handler);
 }
 
-/* What this thread believes to have blocked of ours. The kernel never sees them blocked. */
-static const int ours[] = {SIGSEGV, SIGBUS, SIGSYS};
-#define OURS (sizeof ours / sizeof *ours)
-static __thread __attribute__((tls_model("initial-exec"))) bool believed[OURS];
+/* What this thread believes to have blocked of ours, a bit each. The kernel never sees them blocked. */
+static __thread __attribute__((tls_model("initial-exec"))) uint8_t believed;
 
 static void believe(int how, const sigset_t *set)
 {
-    for (size_t i = 0; i < OURS; i++) {
-        bool member = sigismember(set, ours[i]) == 1;
-        if (how == SIG_SETMASK)
-            believed[i] = member;
-        else if (member)
-            believed[i] = how == SIG_BLOCK;
-    }
-}
-
-static void add_believed(sigset_t *set)
-{
-    for (size_t i = 0; i < OURS; i++)
-        if (believed[i])
-            sigaddset(set, ours[i]);
+    uint8_t bits = ours_in(set);
+    believed = (uint8_t) (how == SIG_SETMASK ? bits : how == SIG_BLOCK ? believed | bits : believed & ~bits);
 }
 
 /* The program's sets are only touched here, in user mode: in the kernel their memory might be absent. */
@@ -97,7 +122,7 @@ static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int h
     int result = original(how, set ? &real : NULL, &before);
     if (result != 0)
         return result;
-    add_believed(&before);
+    add_ours(&before, believed);
     if (set)
         believe(how, &wanted);
     if (old)

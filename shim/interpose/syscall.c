@@ -3,21 +3,12 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 
 #include "../guard/linux/calls.h"
 #include "../guard/linux/lease.h"
 #include "../guard/pin.h"
 #include "hooks.h"
 #include "through.h"
-
-static bool any_ours(const uint64_t arguments[CALL_ARGUMENTS])
-{
-    for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
-        if (guard_ours((const void *) (uintptr_t) arguments[i]))
-            return true;
-    return false;
-}
 
 static void let_go(void *lease) { lease_end(lease); }
 
@@ -37,17 +28,20 @@ static __attribute__((noinline)) long held_call(const struct call *call, const u
     return -1;
 }
 
-VP_EXPORT long syscall(long number, ...)
+static inline bool is_ours(uint64_t argument) { return guard_ours((const void *) (uintptr_t) argument); }
+
+/* Declared with all arguments that a call can have, of which the caller has passed some: the same registers as for libc's
+ * declaration, without the cost of a list. What it has not passed is only looked at. */
+VP_EXPORT long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+    __asm__("syscall");
+
+long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
-    uint64_t arguments[CALL_ARGUMENTS];
-    va_list list;
-    va_start(list, number);
-    for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
-        arguments[i] = va_arg(list, uint64_t);
-    va_end(list);
-    const struct call *call = any_ours(arguments) || guard_filters() ? call_find(number) : NULL;
-    if (call && (any_ours(arguments) || call_is_nested(call)))
-        return held_call(call, arguments);
-    return originals()->syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
-                                arguments[5]);
+    bool pointers = is_ours(a) | is_ours(b) | is_ours(c) | is_ours(d) | is_ours(e) | is_ours(f);
+    if (__builtin_expect(pointers | guard_filters(), 0)) {
+        const struct call *call = call_find(number);
+        if (call && (pointers || call_is_nested(call)))
+            return held_call(call, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
+    }
+    return originals()->syscall(number, a, b, c, d, e, f);
 }

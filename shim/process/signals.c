@@ -9,12 +9,11 @@
 #include "../../platform/os.h"
 #include "../interpose/hooks.h"
 
-static const int ours[] = {SIGSEGV, SIGBUS, SIGSYS};
-#define OURS (sizeof ours / sizeof *ours)
+const int signals_list[SIGNALS_OURS] = {SIGSEGV, SIGBUS, SIGSYS};
 
 static struct {
     signal_server server;
-    struct sigaction program[OURS]; /* what the program has set; guarded by a sequence count for the handler's sake */
+    struct sigaction program[SIGNALS_OURS]; /* what the program has set; guarded by a sequence count for the handler's sake */
     uint32_t changes;               /* odd while `program` is being written */
     uint32_t owner;                 /* the process whose dispositions these are; 0 until installed */
 } state;
@@ -37,8 +36,8 @@ static size_t slot_of(int number) { return number == SIGSEGV ? 0 : number == SIG
 
 void signals_strip(sigset_t *set)
 {
-    for (size_t i = 0; i < OURS; i++)
-        sigdelset(set, ours[i]);
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        sigdelset(set, signals_list[i]);
 }
 
 /* ---- what the program has set ---- */
@@ -169,15 +168,15 @@ static void handler(int number, siginfo_t *info, void *context)
 
 void signals_uninstall(void)
 {
-    for (size_t i = 0; state.owner && i < OURS; i++)
-        next.sigaction(ours[i], &state.program[i], NULL);
+    for (size_t i = 0; state.owner && i < SIGNALS_OURS; i++)
+        next.sigaction(signals_list[i], &state.program[i], NULL);
     state.owner = 0;
 }
 
 int signals_install(signal_server server)
 {
     state.server = server;
-    for (size_t i = 0; i < OURS; i++) {
+    for (size_t i = 0; i < SIGNALS_OURS; i++) {
         struct sigaction action;
         memset(&action, 0, sizeof action);
         action.sa_sigaction = handler;
@@ -185,14 +184,14 @@ int signals_install(signal_server server)
         /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. */
         sigfillset(&action.sa_mask);
         signals_strip(&action.sa_mask);
-        if (next.sigaction(ours[i], &action, &state.program[i]) < 0)
+        if (next.sigaction(signals_list[i], &action, &state.program[i]) < 0)
             return -errno;
     }
     state.owner = os_process_id();
     /* A parent may have left them blocked, which would turn every fault into death. */
     sigset_t set;
     sigemptyset(&set);
-    for (size_t i = 0; i < OURS; i++)
-        sigaddset(&set, ours[i]);
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        sigaddset(&set, signals_list[i]);
     return -next.pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

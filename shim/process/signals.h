@@ -19,6 +19,9 @@
 enum signal_verdict { SIGNAL_SERVED, SIGNAL_PROGRAMS, SIGNAL_LOST };
 typedef enum signal_verdict (*signal_server)(int number, const siginfo_t *info, void *context);
 
+#define SIGNALS_OURS 3
+extern const int signals_list[SIGNALS_OURS];
+
 /** Takes over the signals and unblocks them in the calling thread. Returns 0 or a negative errno. Once, at start-up. */
 int signals_install(signal_server server);
 

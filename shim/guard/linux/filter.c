@@ -177,13 +177,21 @@ static long install(enum filter_action action, const struct sock_fprog *program)
     return result > 0 ? -ESRCH : result; /* the thread that has filters of its own */
 }
 
+const struct sock_filter *filter_program(enum filter_action action, uintptr_t start, uintptr_t end, unsigned *length)
+{
+    static struct assembler as;
+    assemble(&as, action, start, end);
+    *length = as.length;
+    return as.length <= PROGRAM_MAX ? as.code : NULL;
+}
+
 int filter_install(enum filter_action action, uintptr_t start, uintptr_t end)
 {
-    static struct assembler as; /* arming and fork are one at a time */
-    assemble(&as, action, start, end);
-    if (as.length > PROGRAM_MAX)
+    unsigned length; /* arming and fork are one at a time */
+    const struct sock_filter *code = filter_program(action, start, end, &length);
+    if (!code)
         return -E2BIG;
-    struct sock_fprog program = {(unsigned short) as.length, as.code};
+    struct sock_fprog program = {(unsigned short) length, (struct sock_filter *) (uintptr_t) code};
     long result = install(action, &program);
     if (result == -EACCES && SYS5(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         result = install(action, &program);

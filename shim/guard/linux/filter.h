@@ -22,6 +22,11 @@ enum filter_action {
  */
 int filter_install(enum filter_action action, uintptr_t start, uintptr_t end);
 
+struct sock_filter;
+
+/** The filter itself: valid until the next call. One caller at a time. Returns NULL when it would be too long. */
+const struct sock_filter *filter_program(enum filter_action action, uintptr_t start, uintptr_t end, unsigned *length);
+
 /** Whether a filter of an ancestor's already covers memory at `start` (its arena was there). */
 bool filter_covers(uintptr_t start);
 
