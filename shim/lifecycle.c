@@ -18,6 +18,7 @@
 #include "../platform/vm.h"
 #include "base/log.h"
 #include "guard/guard.h"
+#include "guard/resident.h"
 #include "interpose/hooks.h"
 #include "pager/pager.h"
 #include "process/memory.h"
@@ -175,6 +176,7 @@ static void after_fork_child(void)
     lock_adopt(&vp.lock);
     signals_after_fork_child();
     engine_fork(&vp.engine, FORK_CHILD);
+    resident_after_fork_child();
     guard_after_fork_child();
     lock_release(&vp.lock);
 }

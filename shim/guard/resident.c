@@ -1,7 +1,6 @@
 #include "resident.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 #include "../base/log.h"
 
@@ -127,18 +126,11 @@ void resident_renew(uintptr_t start, uintptr_t end)
 
 /* ---- fork: in the child no call holds anything, so all pins are gone; these stay ---- */
 
-static void pin_again(void)
+void resident_after_fork_child(void)
 {
     for (struct span *span = spans; span < spans + slots; span++)
         if (span->state == USED)
             span->size = guard_pin(span->start, span->size, true);
-}
-
-static void watch_forks(void)
-{
-    static uint32_t watching;
-    if (__atomic_exchange_n(&watching, 1, __ATOMIC_RELAXED) == 0)
-        pthread_atfork(NULL, NULL, pin_again);
 }
 
 /* ---- adding ---- */
@@ -169,7 +161,6 @@ void resident_add(const void *owner, const void *start, size_t size)
     resident_drop(owner);
     if (!guard_ours(start))
         return;
-    watch_forks();
     size = guard_pin(start, size, true);
     struct span *span = size ? free_slot() : NULL;
     if (span) {

@@ -40,4 +40,7 @@ void resident_renew(uintptr_t start, uintptr_t end);
 /** The memory of `extent` is given back: no span is left in it. */
 void resident_forget(const struct extent *extent);
 
+/** In a forked child, in which all pins are gone: these stay. Before anything can be paged out there. */
+void resident_after_fork_child(void);
+
 #endif
