@@ -42,6 +42,7 @@ void rows_paths(void);
 void rows_descriptors(void);
 void rows_processes(void);
 void rows_libc(void);
+void rows_edges(void);
 
 /* ---- a row's memory: each object has pages of its own and lies across their border, so that it can be half absent ---- */
 
