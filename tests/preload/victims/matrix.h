@@ -97,6 +97,7 @@ long issue(enum way way, long number, const long arguments[6]);
 
 /** Closed when the row has ended. */
 int own(int fd);
+void close_owned(void);
 /** An empty file, already unlinked. */
 int scratch(void);
 /** The same with so many bytes of pattern(), at its start. */

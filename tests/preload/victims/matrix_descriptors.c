@@ -153,16 +153,11 @@ static void pipe_result(void)
 void rows_descriptors(void)
 {
     static const struct row rows[] = {
-        {"sendfile", sendfile_row, NET},
-        {"splice", splice_row, NET},
-        {"copy_file_range", copy_range, NET},
-        {"vmsplice", vmsplice_row, NET},
-        {"process_vm_readv", peer_read, NET},
-        {"process_vm_writev", peer_write, NET},
-        {"ioctl FIONREAD", fionread, NET},
-        {"ioctl TIOCGWINSZ", window_size, NET},
-        {"fcntl F_GETLK", get_lock, NET},
-        {"pipe2", pipe_result, NET},
+        {"sendfile", sendfile_row, NET},      {"splice", splice_row, NET},
+        {"copy_file_range", copy_range, NET}, {"vmsplice", vmsplice_row, NET},
+        {"process_vm_readv", peer_read, NET}, {"process_vm_writev", peer_write, NET},
+        {"ioctl FIONREAD", fionread, NET},    {"ioctl TIOCGWINSZ", window_size, NET},
+        {"fcntl F_GETLK", get_lock, NET},     {"pipe2", pipe_result, NET},
     };
     RUN_ROWS(rows);
 }

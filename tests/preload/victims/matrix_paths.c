@@ -169,7 +169,7 @@ static void stat_row(void)
 static void names(void)
 {
     const char *const name = text(file), *const second = text(other), *const third = text(link_name),
-                     *const made = text(directory);
+                      *const made = text(directory);
     begin();
     const long fd = CALL(open, name, O_CREAT | O_WRONLY, 0600);
     outcome("open", fd < 0 ? fd : 0);

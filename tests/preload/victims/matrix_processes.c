@@ -135,7 +135,8 @@ static void pending_row(void)
 
 static void capabilities_row(void)
 {
-    struct __user_cap_header_struct *const header = GIVEN(struct __user_cap_header_struct, _LINUX_CAPABILITY_VERSION_3, 0);
+    struct __user_cap_header_struct *const header = GIVEN(struct __user_cap_header_struct, _LINUX_CAPABILITY_VERSION_3,
+                                                          0);
     struct __user_cap_data_struct *const data = room(2 * sizeof *data);
     begin();
     outcome("capget", CALL(capget, header, data));
@@ -146,18 +147,12 @@ static void capabilities_row(void)
 void rows_processes(void)
 {
     static const struct row rows[] = {
-        {"clock_gettime", clock_row, NET},
-        {"gettimeofday", gettimeofday_row, NET},
-        {"setitimer", timer_row, NET},
-        {"getrusage", usage_row, NET},
-        {"prlimit64", limits_row, NET},
-        {"sysinfo", machine_row, NET},
-        {"uname", uname_row, NET},
-        {"times", times_row, NET},
-        {"getrandom", random_row, 0},
-        {"sched_getaffinity", affinity_row, NET},
-        {"sigpending", pending_row, NET},
-        {"capget", capabilities_row, NET},
+        {"clock_gettime", clock_row, NET}, {"gettimeofday", gettimeofday_row, NET},
+        {"setitimer", timer_row, NET},     {"getrusage", usage_row, NET},
+        {"prlimit64", limits_row, NET},    {"sysinfo", machine_row, NET},
+        {"uname", uname_row, NET},         {"times", times_row, NET},
+        {"getrandom", random_row, 0},      {"sched_getaffinity", affinity_row, NET},
+        {"sigpending", pending_row, NET},  {"capget", capabilities_row, NET},
     };
     RUN_ROWS(rows);
 }
