@@ -260,12 +260,12 @@ void rows_edges(void)
         {"read that waits", read_waiting, 0},
         {"write of a part", write_some, 0},
         {"read to the end", read_end, 0},
-        {"nothing there", nothing_there, NET},
+        {"nothing there", nothing_there, 0},
         {"read interrupted", read_interrupted, 0},
         {"recv interrupted", recv_interrupted, 0},
         {"all signals blocked", signals_blocked, 0},
         {"read cancelled", read_cancelled, LIBC_ONLY},
-        {"failures", failures, NET},
+        {"failures", failures, 0},
     };
     RUN_ROWS(rows);
 }

@@ -274,20 +274,20 @@ void rows_libc(void)
 {
     static const struct row rows[] = {
         {"fread", fread_row, LIBC_ONLY},
-        {"fread with setvbuf", fread_own_buffer, LIBC_ONLY | NET},
+        {"fread with setvbuf", fread_own_buffer, LIBC_ONLY},
         {"fgets and getline", lines_row, LIBC_ONLY},
-        {"fgets and getline with setvbuf", lines_own_buffer, LIBC_ONLY | NET},
-        {"fwrite with setvbuf", fwrite_row, LIBC_ONLY | NET},
-        {"fputs", fputs_row, LIBC_ONLY | NET},
+        {"fgets and getline with setvbuf", lines_own_buffer, LIBC_ONLY},
+        {"fwrite with setvbuf", fwrite_row, LIBC_ONLY},
+        {"fputs", fputs_row, LIBC_ONLY},
         {"fprintf with setvbuf", fprintf_row, LIBC_ONLY | NET},
-        {"fopen", fopen_row, LIBC_ONLY | NET},
-        {"opendir", readdir_row, LIBC_ONLY | NET},
-        {"realpath", realpath_row, LIBC_ONLY | NET},
-        {"mkstemp", mkstemp_row, LIBC_ONLY | NET},
-        {"getaddrinfo", getaddrinfo_row, LIBC_ONLY | NET},
-        {"popen", popen_row, LIBC_ONLY | NET},
-        {"posix_spawn", posix_spawn_row, LIBC_ONLY | NET},
-        {"execve", execve_row, LIBC_ONLY | NET},
+        {"fopen", fopen_row, LIBC_ONLY},
+        {"opendir", readdir_row, LIBC_ONLY},
+        {"realpath", realpath_row, LIBC_ONLY},
+        {"mkstemp", mkstemp_row, LIBC_ONLY},
+        {"getaddrinfo", getaddrinfo_row, LIBC_ONLY},
+        {"popen", popen_row, LIBC_ONLY},
+        {"posix_spawn", posix_spawn_row, LIBC_ONLY},
+        {"execve", execve_row, LIBC_ONLY},
     };
     RUN_ROWS(rows);
 }

@@ -258,21 +258,21 @@ static void getdents_row(void)
 void rows_paths(void)
 {
     static const struct row rows[] = {
-        {"fstatat", fstatat_row, NET},
-        {"fstat", fstat_row, NET},
-        {"statx", statx_row, NET},
-        {"statfs", statfs_row, NET},
-        {"readlinkat", readlinkat_row, NET},
-        {"xattr", xattr_row, NET},
-        {"openat", openat_row, NET},
-        {"names at a directory", names_at, NET},
+        {"fstatat", fstatat_row, 0},
+        {"fstat", fstat_row, 0},
+        {"statx", statx_row, 0},
+        {"statfs", statfs_row, 0},
+        {"readlinkat", readlinkat_row, 0},
+        {"xattr", xattr_row, 0},
+        {"openat", openat_row, 0},
+        {"names at a directory", names_at, 0},
 #ifdef SYS_open
-        {"stat", stat_row, NET},
-        {"names", names, NET},
-        {"readlink", readlink_row, NET},
+        {"stat", stat_row, 0},
+        {"names", names, 0},
+        {"readlink", readlink_row, 0},
 #endif
-        {"getcwd", getcwd_row, NET},
-        {"getdents64", getdents_row, NET},
+        {"getcwd", getcwd_row, 0},
+        {"getdents64", getdents_row, 0},
     };
     RUN_ROWS(rows);
 }

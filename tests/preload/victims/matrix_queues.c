@@ -132,10 +132,10 @@ static void system_send(void)
 void rows_queues(void)
 {
     static const struct row rows[] = {
-        {"mq_receive", posix_receive, NET},
-        {"mq_send", posix_send, NET},
-        {"msgrcv", system_receive, NET},
-        {"msgsnd", system_send, NET},
+        {"mq_receive", posix_receive, 0},
+        {"mq_send", posix_send, 0},
+        {"msgrcv", system_receive, 0},
+        {"msgsnd", system_send, 0},
     };
     RUN_ROWS(rows);
 }

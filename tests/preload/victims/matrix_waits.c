@@ -257,23 +257,23 @@ void rows_waits(void)
 {
     static const struct row rows[] = {
 #ifdef SYS_poll
-        {"poll", poll_row, NET},
-        {"select", select_row, NET},
-        {"epoll_wait", epoll_row, NET},
+        {"poll", poll_row, 0},
+        {"select", select_row, 0},
+        {"epoll_wait", epoll_row, 0},
 #endif
-        {"ppoll", ppoll_row, NET},
-        {"pselect", pselect_row, NET},
-        {"epoll_pwait", epoll_pwait_row, NET},
-        {"epoll_ctl", epoll_ctl_row, NET},
-        {"wait4", wait4_row, NET},
-        {"waitid", waitid_row, NET},
-        {"nanosleep", nanosleep_row, NET},
-        {"nanosleep interrupted", nanosleep_interrupted, NET},
-        {"sigtimedwait", sigtimedwait_row, NET},
-        {"futex wait private", futex_private, NET},
-        {"futex wait shared", futex_shared, NET},
-        {"futex wake", futex_wake, NET},
-        {"futex wake and operation", futex_operation, NET | UNSERVED},
+        {"ppoll", ppoll_row, 0},
+        {"pselect", pselect_row, 0},
+        {"epoll_pwait", epoll_pwait_row, 0},
+        {"epoll_ctl", epoll_ctl_row, 0},
+        {"wait4", wait4_row, 0},
+        {"waitid", waitid_row, 0},
+        {"nanosleep", nanosleep_row, 0},
+        {"nanosleep interrupted", nanosleep_interrupted, 0},
+        {"sigtimedwait", sigtimedwait_row, 0},
+        {"futex wait private", futex_private, 0},
+        {"futex wait shared", futex_shared, 0},
+        {"futex wake", futex_wake, 0},
+        {"futex wake and operation", futex_operation, UNSERVED},
     };
     RUN_ROWS(rows);
 }
