@@ -45,11 +45,8 @@ static const struct {
     unsigned times;
     long result; /* 0: any */
 } measures[] = {
-    {ask_parent, 20000, 0},
-    {byte_to_ordinary, 10000, 1},
-    {byte_to_arena, 10000, 1},
-    {large_to_ordinary, 30, LARGE},
-    {large_to_arena, 30, LARGE},
+    {ask_parent, 20000, 0},         {byte_to_ordinary, 10000, 1}, {byte_to_arena, 10000, 1},
+    {large_to_ordinary, 30, LARGE}, {large_to_arena, 30, LARGE},
 };
 
 static double nanoseconds(void)

@@ -1,6 +1,6 @@
 /*
- * blocked_recv [SECONDS]: threads that wait inside the kernel, with memory that the kernel will write to or look at when
- * they wake, for so many seconds of heavy eviction. Then the message comes, and must be received, once and whole.
+ * blocked_recv [SECONDS]: threads that wait inside the kernel, with memory that the kernel will write to or look at
+ * when they wake, for so many seconds of heavy eviction. Then the message comes, and must be received, once and whole.
  *
  * Half of the threads wait before there is any need for paging, half after it has begun; each kind of wait is made by
  * libc's function and by the instruction. All objects lie in memory from malloc, in pages of their own.
@@ -22,7 +22,7 @@ enum { SIZE = 40000, PRESSURE_MIB = 160 };
 
 struct waiter {
     const struct kind *kind;
-    bool raw; /* by the instruction */
+    bool raw;              /* by the instruction */
     unsigned char *memory; /* two slots */
     int ends[2];
     pthread_t thread;
@@ -181,12 +181,9 @@ static void wake_semaphore(struct waiter *w)
 }
 
 static const struct kind kinds[] = {
-    {"recv", wait_recv, send_datagram, false},
-    {"recvfrom", wait_recvfrom, send_datagram, false},
-    {"epoll_wait", wait_epoll, send_byte, false},
-    {"poll", wait_poll, send_byte, false},
-    {"futex", wait_futex, wake_futex, false},
-    {"pthread_cond_wait", wait_condition, wake_condition, true},
+    {"recv", wait_recv, send_datagram, false},          {"recvfrom", wait_recvfrom, send_datagram, false},
+    {"epoll_wait", wait_epoll, send_byte, false},       {"poll", wait_poll, send_byte, false},
+    {"futex", wait_futex, wake_futex, false},           {"pthread_cond_wait", wait_condition, wake_condition, true},
     {"sem_wait", wait_semaphore, wake_semaphore, true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds, WAITERS = 2 * 2 * KINDS };

@@ -1,10 +1,10 @@
 /*
  * direct_race [SECONDS]: O_DIRECT transfers into memory that is being evicted meanwhile.
  *
- * The device writes to the pages that the kernel had looked up when the call began. A page that is taken away before the
- * device has written is read back without what was to come: a silent loss that only looking at every byte shows. Two
- * threads read pieces of a file that says at each word where it belongs, into memory whose content is known before; one
- * gives that memory up all the time with MADV_PAGEOUT, another touches more than fits.
+ * The device writes to the pages that the kernel had looked up when the call began. A page that is taken away before
+ * the device has written is read back without what was to come: a silent loss that only looking at every byte shows.
+ * Two threads read pieces of a file that says at each word where it belongs, into memory whose content is known before;
+ * one gives that memory up all the time with MADV_PAGEOUT, another touches more than fits.
  */
 #include "../victim.h"
 

@@ -42,6 +42,7 @@ void rows_paths(void);
 void rows_descriptors(void);
 void rows_processes(void);
 void rows_libc(void);
+void rows_edges(void);
 
 /* ---- a row's memory: each object has pages of its own and lies across their border, so that it can be half absent ---- */
 
@@ -96,6 +97,7 @@ long issue(enum way way, long number, const long arguments[6]);
 
 /** Closed when the row has ended. */
 int own(int fd);
+void close_owned(void);
 /** An empty file, already unlinked. */
 int scratch(void);
 /** The same with so many bytes of pattern(), at its start. */

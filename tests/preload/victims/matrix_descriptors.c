@@ -153,16 +153,11 @@ static void pipe_result(void)
 void rows_descriptors(void)
 {
     static const struct row rows[] = {
-        {"sendfile", sendfile_row, 0},
-        {"splice", splice_row, 0},
-        {"copy_file_range", copy_range, 0},
-        {"vmsplice", vmsplice_row, 0},
-        {"process_vm_readv", peer_read, 0},
-        {"process_vm_writev", peer_write, 0},
-        {"ioctl FIONREAD", fionread, 0},
-        {"ioctl TIOCGWINSZ", window_size, 0},
-        {"fcntl F_GETLK", get_lock, 0},
-        {"pipe2", pipe_result, 0},
+        {"sendfile", sendfile_row, 0},      {"splice", splice_row, 0},
+        {"copy_file_range", copy_range, 0}, {"vmsplice", vmsplice_row, 0},
+        {"process_vm_readv", peer_read, 0}, {"process_vm_writev", peer_write, 0},
+        {"ioctl FIONREAD", fionread, 0},    {"ioctl TIOCGWINSZ", window_size, 0},
+        {"fcntl F_GETLK", get_lock, 0},     {"pipe2", pipe_result, 0},
     };
     RUN_ROWS(rows);
 }

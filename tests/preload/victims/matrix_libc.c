@@ -73,7 +73,8 @@ static void lines(bool memory)
     while (fgets(line, (int)space, file) && getline(&line, &space, file) > 0)
         sum += strlen(line) + (unsigned char)line[6];
     finish();
-    note("error %d, sum %zu, at %ld, %s", ferror(file), sum, ftell(file), line == before ? "same buffer" : "another buffer");
+    note("error %d, sum %zu, at %ld, %s", ferror(file), sum, ftell(file),
+         line == before ? "same buffer" : "another buffer");
     fclose(file);
 }
 

@@ -134,8 +134,8 @@ static void names_at(void)
     const struct timespec *const given = copied(times, sizeof times);
     begin();
     outcome("faccessat", CALL(faccessat, AT_FDCWD, name, R_OK));
-    outcome("utimensat", CALL(utimensat, AT_FDCWD, name, given, 0));
     outcome("truncate", CALL(truncate, name, 5));
+    outcome("utimensat", CALL(utimensat, AT_FDCWD, name, given, 0));
     outcome("renameat2", CALL(renameat2, AT_FDCWD, name, AT_FDCWD, second, 0));
     outcome("mkdirat", CALL(mkdirat, AT_FDCWD, made, 0700));
     finish();
@@ -169,7 +169,7 @@ static void stat_row(void)
 static void names(void)
 {
     const char *const name = text(file), *const second = text(other), *const third = text(link_name),
-                     *const made = text(directory);
+                      *const made = text(directory);
     begin();
     const long fd = CALL(open, name, O_CREAT | O_WRONLY, 0600);
     outcome("open", fd < 0 ? fd : 0);

@@ -135,7 +135,8 @@ static void pending_row(void)
 
 static void capabilities_row(void)
 {
-    struct __user_cap_header_struct *const header = GIVEN(struct __user_cap_header_struct, _LINUX_CAPABILITY_VERSION_3, 0);
+    struct __user_cap_header_struct *const header = GIVEN(struct __user_cap_header_struct, _LINUX_CAPABILITY_VERSION_3,
+                                                          0);
     struct __user_cap_data_struct *const data = room(2 * sizeof *data);
     begin();
     outcome("capget", CALL(capget, header, data));
@@ -146,18 +147,12 @@ static void capabilities_row(void)
 void rows_processes(void)
 {
     static const struct row rows[] = {
-        {"clock_gettime", clock_row, 0},
-        {"gettimeofday", gettimeofday_row, 0},
-        {"setitimer", timer_row, 0},
-        {"getrusage", usage_row, 0},
-        {"prlimit64", limits_row, 0},
-        {"sysinfo", machine_row, 0},
-        {"uname", uname_row, 0},
-        {"times", times_row, 0},
-        {"getrandom", random_row, 0},
-        {"sched_getaffinity", affinity_row, 0},
-        {"sigpending", pending_row, 0},
-        {"capget", capabilities_row, 0},
+        {"clock_gettime", clock_row, 0}, {"gettimeofday", gettimeofday_row, 0},
+        {"setitimer", timer_row, 0},     {"getrusage", usage_row, 0},
+        {"prlimit64", limits_row, 0},    {"sysinfo", machine_row, 0},
+        {"uname", uname_row, 0},         {"times", times_row, 0},
+        {"getrandom", random_row, 0},      {"sched_getaffinity", affinity_row, 0},
+        {"sigpending", pending_row, 0},  {"capget", capabilities_row, 0},
     };
     RUN_ROWS(rows);
 }

@@ -54,7 +54,8 @@ static void note_address(const struct sockaddr_in *found, const struct sockaddr_
     note("address of length %u is %s", length,
          found->sin_family == AF_INET && found->sin_port == right->sin_port &&
                  found->sin_addr.s_addr == right->sin_addr.s_addr
-             ? "right" : "wrong");
+             ? "right"
+             : "wrong");
 }
 
 static void recvfrom_address(void)
@@ -161,7 +162,9 @@ static long send_carrier(int fd, int carried)
 {
     char byte = 'x';
     union descriptor_message control = carrying(carried);
-    const struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1}, .msg_iovlen = 1, .msg_control = &control,
+    const struct msghdr message = {.msg_iov = &(struct iovec){&byte, 1},
+                                   .msg_iovlen = 1,
+                                   .msg_control = &control,
                                    .msg_controllen = sizeof control};
     return sendmsg(fd, &message, 0);
 }
@@ -191,14 +194,17 @@ static void sendmsg_rights(void)
     unix_pair(ends, SOCK_DGRAM);
     const union descriptor_message given = carrying(carried);
     struct iovec *const piece = GIVEN(struct iovec, filled(1, 1), 1);
-    struct msghdr *const message = GIVEN(struct msghdr, NULL, 0, piece, 1, copied(&given, sizeof given), sizeof given, 0);
+    struct msghdr *const message = GIVEN(struct msghdr, NULL, 0, piece, 1, copied(&given, sizeof given), sizeof given,
+                                         0);
     begin();
     const long result = CALL(sendmsg, ends[1], message, 0);
     finish();
     outcome("sendmsg", result);
     union descriptor_message control = {0};
     char byte;
-    struct msghdr back = {.msg_iov = &(struct iovec){&byte, 1}, .msg_iovlen = 1, .msg_control = &control,
+    struct msghdr back = {.msg_iov = &(struct iovec){&byte, 1},
+                          .msg_iovlen = 1,
+                          .msg_control = &control,
                           .msg_controllen = sizeof control};
     note("back %zd", recvmsg(ends[0], &back, MSG_DONTWAIT));
     note_carried(&control, carried);
@@ -423,7 +429,8 @@ static void pair_result(void)
 static void interfaces(void)
 {
     const int fd = own(socket(AF_INET, SOCK_DGRAM, 0));
-    struct ifconf *const list = GIVEN(struct ifconf, .ifc_len = sizeof(struct ifreq), .ifc_buf = room(sizeof(struct ifreq)));
+    struct ifconf *const list = GIVEN(struct ifconf, .ifc_len = sizeof(struct ifreq),
+                                      .ifc_buf = room(sizeof(struct ifreq)));
     begin();
     const long result = CALL(ioctl, fd, SIOCGIFCONF, list);
     finish();

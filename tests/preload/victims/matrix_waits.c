@@ -86,7 +86,8 @@ static void epoll_row(void)
     const int epoll = own(epoll_create1(0));
     two_pipes(ends);
     /* Reported once: an event that does not arrive never comes back. */
-    CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &(struct epoll_event){EPOLLIN | EPOLLET | EPOLLONESHOT, {.u64 = 77}}) == 0);
+    CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0],
+                    &(struct epoll_event){EPOLLIN | EPOLLET | EPOLLONESHOT, {.u64 = 77}}) == 0);
     struct epoll_event *const events = room(64 * sizeof *events);
     begin();
     const long result = CALL(epoll_wait, epoll, events, 64, 5000);

@@ -1,5 +1,6 @@
 /*
- * syscall_matrix WAY [--subset] [--kernel-faults] [--ballast MIB] [FILTER]: every kind of system call on memory that may be absent.
+ * syscall_matrix WAY [--subset] [--kernel-faults] [--ballast MIB] [FILTER]: every kind of system call on memory that
+ * may be absent.
  *
  * WAY is how calls are issued: libc (the function's own name), syscall (libc's syscall()) or asm (the instruction).
  * Each row (see matrix.h) runs on ordinary memory first, then on memory that malloc gave, which is
@@ -11,24 +12,19 @@
  * and must see the same each time. Unshimmed all of it is the same memory, and MADV_PAGEOUT changes nothing.
  * stderr says what is being done, stdout only what differs.
  *
- * --ballast is how much to allocate and touch first, so that paging begins: before, MADV_PAGEOUT does nothing. --subset leaves out what the stand-ins for
- * libc's functions do not see to; --kernel-faults what fails where a thread serves
+ * --ballast is how much to allocate and touch first, so that paging begins: before, MADV_PAGEOUT does nothing. --subset
+ * leaves out what the stand-ins for libc's functions do not see to; --kernel-faults what fails where a thread serves
  * the kernel's own faults. FILTER is part of the names of the rows to run.
  */
 #include "matrix.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <semaphore.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <spawn.h>
-#include <time.h>
 
-enum { REPETITIONS = 3, OBJECTS = 64, DESCRIPTORS = 64, ROW_SECONDS = 20 };
+enum { REPETITIONS = 3, OBJECTS = 64, ROW_SECONDS = 20 };
 #define BLOCK (32 * MIB)
 
 enum variant { ORDINARY, FRESH, ABSENT, HEAD, TAIL, EVICTED, VARIANTS };
@@ -106,7 +102,7 @@ static struct object {
 } objects[OBJECTS];
 static size_t object_count;
 static unsigned char *free_slot;
-static bool lenient; /* it need not all become absent */
+static bool lenient;               /* it need not all become absent */
 static unsigned char room_content; /* fresh memory is zero, other memory need not be */
 
 static unsigned char *up_to_slot(unsigned char *p)
@@ -217,7 +213,9 @@ static void *evictor(void *arg)
         while (__atomic_load_n(&evicting, __ATOMIC_ACQUIRE)) {
             for (size_t i = 0; i < object_count; i++)
                 page_out(objects[i].begin, objects[i].end);
-            __atomic_add_fetch(&rounds, 1, __ATOMIC_RELEASE);
+            /* Now and then a store across two pages may find both. */
+            if (__atomic_add_fetch(&rounds, 1, __ATOMIC_RELEASE) % 4 == 0)
+                usleep(50);
         }
         sem_post(&stopped);
     }
@@ -264,101 +262,6 @@ void finish(void)
     sem_wait(&stopped);
 }
 
-/* ---- helpers of the rows ---- */
-
-static int descriptors[DESCRIPTORS];
-static size_t descriptor_count;
-
-int own(int fd)
-{
-    if (fd < 0)
-        die("%s: no descriptor: %s", current, strerror(errno));
-    CHECK(descriptor_count < DESCRIPTORS);
-    return descriptors[descriptor_count++] = fd;
-}
-
-int scratch(void)
-{
-    char name[] = "matrix-XXXXXX";
-    const int fd = own(mkstemp(name));
-    CHECK(unlink(name) == 0);
-    return fd;
-}
-
-static unsigned char outside[4 * MIB] __attribute__((aligned(4096))); /* aligned for O_DIRECT */
-
-int scratch_with(size_t size, uint64_t seed)
-{
-    const int fd = scratch();
-    CHECK(size <= sizeof outside);
-    pattern(outside, size, seed);
-    CHECK(pwrite(fd, outside, size, 0) == (ssize_t)size);
-    return fd;
-}
-
-void await(int fd, size_t bytes)
-{
-    for (int i = 0, ready = 0; i < 10000 && ioctl(fd, FIONREAD, &ready) == 0 && (size_t)ready < bytes; i++)
-        usleep(200);
-}
-
-void drain(int fd)
-{
-    ssize_t n;
-    CHECK(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0);
-    for (int i = 0; i < 10; i++) {
-        n = read(fd, outside, sizeof outside);
-        if (n <= 0)
-            break;
-        note_bytes("left", outside, (size_t)n);
-    }
-    note("then %zd %s", n, n < 0 ? strerror(errno) : "");
-}
-
-void position(const char *what, int fd)
-{
-    note("%s %ld", what, (long)lseek(fd, 0, SEEK_CUR));
-}
-
-static timer_t timer;
-
-static void nothing(int number)
-{
-    (void)number;
-}
-
-void signal_after(long milliseconds)
-{
-    static bool made;
-    if (!made) {
-        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
-        event._sigev_un._tid = gettid();
-        CHECK(sigaction(SIGUSR1, &(struct sigaction){.sa_handler = nothing}, NULL) == 0);
-        CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
-        made = true;
-    }
-    const struct itimerspec when = {.it_value = {milliseconds / 1000, milliseconds % 1000 * 1000000}};
-    CHECK(timer_settime(timer, 0, &when, NULL) == 0);
-}
-
-static sigset_t waited;
-
-const sigset_t *waited_for(void)
-{
-    return &waited;
-}
-
-/* Without an environment: the child's own start is none of this test's business. */
-int spawn_exit(int status)
-{
-    char command[] = "exit 0";
-    char *arguments[] = {"sh", "-c", command, NULL}, *none[] = {NULL};
-    pid_t pid;
-    command[5] = (char)('0' + status);
-    CHECK(posix_spawn(&pid, "/bin/sh", NULL, NULL, arguments, none) == 0);
-    return pid;
-}
-
 long call(long number, const long arguments[6])
 {
     return issue(way, number, arguments);
@@ -370,12 +273,11 @@ static void trial(void (*body)(void), enum variant which)
 {
     variant = which;
     free_slot = which == ORDINARY ? ordinary : block;
-    object_count = descriptor_count = noted = 0;
+    object_count = noted = 0;
     lenient = false;
     body();
     finish();
-    for (size_t i = 0; i < descriptor_count; i++)
-        close(descriptors[i]);
+    close_owned();
 }
 
 /* Says where the notes part. */
@@ -483,11 +385,12 @@ int main(int argc, char **argv)
     block = memalign(SLOT, BLOCK);
     CHECK(block && in_arena(block) != 0);
     pthread_t thread;
-    CHECK(sigemptyset(&waited) == 0 && sigaddset(&waited, WAITED_FOR) == 0);
-    CHECK(sigprocmask(SIG_BLOCK, &waited, NULL) == 0);
+    CHECK(sigprocmask(SIG_BLOCK, waited_for(), NULL) == 0);
     CHECK(sem_init(&start, 0, 0) == 0 && sem_init(&stopped, 0, 0) == 0);
     CHECK(pthread_create(&thread, NULL, evictor, NULL) == 0);
 
+    char directory[] = "matrix-XXXXXX"; /* so that two can run in one place */
+    CHECK(mkdtemp(directory) && chdir(directory) == 0);
     rows_channels();
     rows_sockets();
     rows_queues();
@@ -495,7 +398,9 @@ int main(int argc, char **argv)
     rows_paths();
     rows_descriptors();
     rows_processes();
+    rows_edges();
     rows_libc();
+    CHECK(chdir("..") == 0 && (rmdir(directory) == 0 || failed));
     printf("%s\n", failed ? "not all rows alike" : "all rows alike");
     return failed;
 }
