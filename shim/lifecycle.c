@@ -8,6 +8,7 @@
 #include "lifecycle.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -329,11 +330,35 @@ static uint64_t budget_wanted(void)
     return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
 }
 
+/* Takes the lock, or waits until who has it has looked: what this thread has allocated may only be touched then, for paging
+ * may arm. Returns whether it has the lock. */
+static bool take_a_look(void)
+{
+    for (;;) {
+        bool settled = __atomic_load_n(&vp.settled, __ATOMIC_ACQUIRE);
+        if (!settled && lock_try(&vp.lock)) {
+            __atomic_store_n(&vp.looking, 1, __ATOMIC_SEQ_CST);
+            return true;
+        }
+        /* Nobody is at it; or a fork has the lock; or it is this thread that arms and allocates for it. */
+        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.lock))
+            return false;
+        os_futex_wait(&vp.looking, 1, 0, false);
+    }
+}
+
+static void end_look(void)
+{
+    __atomic_store_n(&vp.looking, 0, __ATOMIC_SEQ_CST);
+    os_futex_wake(&vp.looking, INT_MAX, false);
+    lock_release(&vp.lock);
+}
+
 /* Compares what there is with the budget; arms paging when it may not fit. */
 static void look(uint64_t live)
 {
-    if (__atomic_load_n(&vp.settled, __ATOMIC_RELAXED) || !lock_try(&vp.lock))
-        return; /* somebody else is looking */
+    if (!take_a_look())
+        return;
     if (vp.budget == 0)
         vp.budget = budget_wanted();
     if (!vp.settled && !fits(live)) {
@@ -344,7 +369,7 @@ static void look(uint64_t live)
         else
             spill_free(spill);
     }
-    lock_release(&vp.lock);
+    end_look();
 }
 
 void lifecycle_note_growth(void)
