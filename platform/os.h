@@ -123,4 +123,7 @@ int os_random(void *buffer, size_t size);
  */
 int os_thread_start(void (*run)(void *arg), void *arg, const char *name);
 
+/** The same, with descriptors of its own: at first those of the process, to be closed by the thread. */
+int os_thread_start_apart(void (*run)(void *arg), void *arg, const char *name);
+
 #endif

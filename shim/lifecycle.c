@@ -78,16 +78,26 @@ static const char *choose_backend(void)
 /* ---- 2. reserve ---- */
 
 /* Arenas lie where the kernel maps nothing of itself: a filter that outlives exec() (guard/) then never meets another
- * program's pointers, unless that is shimmed too and draws the same place. */
+ * program's pointers, unless that is shimmed too and draws the same place. Every arena begins at a multiple of PLACE, so
+ * that asking for those is enough. */
 #define PLACES_START (UINT64_C(1) << 45)
 #define PLACES_END   (UINT64_C(1) << 46)
+#define PLACE        (UINT64_C(1) << 40)
 #define PLACES_TRIED 16
 
 static uintptr_t draw_place(void)
 {
-    uint64_t random = 0, unit = UINT64_C(1) << 30, step = (vp.options.arena + unit - 1) / unit * unit;
+    uint64_t random = 0, places = (vp.options.arena + PLACE - 1) / PLACE;
     os_random(&random, sizeof random);
-    return (uintptr_t) (PLACES_START + random % ((PLACES_END - PLACES_START) / step) * step);
+    return (uintptr_t) (PLACES_START + random % ((PLACES_END - PLACES_START) / PLACE - places + 1) * PLACE);
+}
+
+static bool is_taken(void)
+{
+    for (uint64_t at = 0; at < vp.platform.size; at += PLACE)
+        if (guard_is_elsewhere(vp.platform.base + at))
+            return true;
+    return false;
 }
 
 static bool reserve(void)
@@ -97,7 +107,7 @@ static bool reserve(void)
         vp.platform.base = draw_place();
         if (vp.platform.ops->reserve(&vp.platform) < 0)
             return false;
-        if (!guard_is_elsewhere(vp.platform.base))
+        if (!is_taken())
             return true;
         vp.platform.ops->release(&vp.platform);
     }
@@ -255,12 +265,18 @@ static bool arm(void)
 {
     if (vp.engine.trapping)
         return true;
-    if (guard_finds_rings()) {
+    /* Asked again behind the filter, which lets no new ones in. */
+    bool rings = guard_finds_rings();
+    if (!rings) {
+        guard_start(wanted_guard());
+        rings = guard_finds_rings();
+    }
+    if (rings) {
         log_warn("the program uses io_uring or kernel aio, whose memory cannot be paged by %s: it runs without paging "
-                 "(--trap=uffd-thread can, with privilege)", vp.platform.ops->name);
+                 "(--trap=uffd-thread can, with privilege)",
+                 vp.platform.ops->name);
         return false;
     }
-    guard_start(wanted_guard());
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;
     int result = engine_arm(&vp.engine);

@@ -241,7 +241,7 @@ static int thread_main(void *arg)
     return 0;
 }
 
-int os_thread_start(void (*run)(void *), void *arg, const char *name)
+static int start_thread(void (*run)(void *), void *arg, const char *name, int sharing)
 {
     size_t guard = os_page_size(), size = guard + THREAD_STACK + 2 * THREAD_TLS;
     char *block = os_map(size);
@@ -260,7 +260,7 @@ int os_thread_start(void (*run)(void *), void *arg, const char *name)
 
     struct os_sigmask saved;
     os_signals_block(&saved);
-    int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
+    int flags = sharing | CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
     int saved_errno = errno;
     int id = clone(thread_main, stack_top, flags, start, NULL, control, NULL);
     int result = id < 0 ? -errno : 0;
@@ -270,3 +270,10 @@ int os_thread_start(void (*run)(void *), void *arg, const char *name)
         os_unmap(block, size);
     return result;
 }
+
+int os_thread_start(void (*run)(void *), void *arg, const char *name)
+{
+    return start_thread(run, arg, name, CLONE_FILES);
+}
+
+int os_thread_start_apart(void (*run)(void *), void *arg, const char *name) { return start_thread(run, arg, name, 0); }

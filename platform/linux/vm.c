@@ -220,7 +220,7 @@ void vm_never_merge(uintptr_t start, size_t length)
 int vm_copy_out(uintptr_t start, void *out, size_t length)
 {
     struct iovec from = {(void *) start, length}, to = {out, length};
-    long copied = SYS6(SYS_process_vm_readv, os_process_id(), &to, 1, &from, 1, 0);
+    long copied = SYS6(SYS_process_vm_readv, os_thread_id(), &to, 1, &from, 1, 0);
     return copied == (long) length ? 0 : copied < 0 ? (int) copied : -EFAULT;
 }
 

@@ -1,16 +1,18 @@
 /*
  * files.c: calls that name files by strings, or are answered in structures, anywhere in the arena.
  *
- * Not here: what libc reads and writes in user mode only (readdir, realpath); and what ioctl()'s
- * structures point to in turn, which depends on the device: that is the net's.
+ * Not here: what libc reads and writes in user mode only (readdir, realpath).
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 
+#include "../guard/linux/calls.h"
+#include "../guard/linux/lease.h"
 #include "hooks.h"
 #include "parts.h"
+#include "through.h"
 
 /* The kernel gives no more of a path than this. */
 static size_t path_room(size_t size) { return size < PATH_MAX ? size : PATH_MAX; }
@@ -195,11 +197,27 @@ STAND_IN(ssize_t, splice, (int from, off64_t *from_offset, int to, off64_t *to_o
         argument_;                          \
     })
 
-/* Its structure is no larger than a page. */
+static void end_lease(void *lease) { lease_end(lease); }
+
+/* What its structure points to is found by looking at the structure, wherever that lies. */
+static __attribute__((noinline)) int held_ioctl(int fd, unsigned long request, void *argument)
+{
+    const uint64_t arguments[CALL_ARGUMENTS] = {(uint64_t) fd, request, (uintptr_t) argument};
+    struct lease lease;
+    int result;
+    lease_take(&lease, call_find(SYS_ioctl), arguments);
+    pthread_cleanup_push(end_lease, &lease);
+    result = (int) THROUGH(SYS_ioctl, fd, request, argument, 0, 0, 0, originals()->ioctl(fd, request, argument));
+    pthread_cleanup_pop(1);
+    return result;
+}
+
 VP_EXPORT int ioctl(int fd, unsigned long request, ...)
 {
     void *argument = ARGUMENT(request);
-    return GUARDED(originals()->ioctl(fd, request, argument), OUT(argument, 4096));
+    if (__builtin_expect(__atomic_load_n(&vp.engine.trapping, __ATOMIC_RELAXED) || ours(argument), 0))
+        return held_ioctl(fd, request, argument);
+    return originals()->ioctl(fd, request, argument);
 }
 
 /* Locks are the largest of its structures. */

@@ -5,8 +5,6 @@
  * A buffer larger than a quarter of the budget is passed on in windows; the caller still gets the full count wherever
  * one call would have given it. One range check is all that a buffer elsewhere costs.
  *
- * Calls whose arguments point to further pointers (vectors, messages) go past the guard's filter wherever they point: it
- * cannot see, and stops them all.
  */
 #include <errno.h>
 #include <limits.h>
@@ -199,27 +197,26 @@ static bool vector_ours(const struct iovec *vector, size_t count)
     return false;
 }
 
-/* pinned[i] keeps how much of vector[i] is held. */
+/* What of each part is held, as the vector was when it was held. */
 struct held_vector {
-    const struct iovec *vector;
     size_t count;
-    size_t pinned[IOV_MAX];
+    struct held parts[IOV_MAX];
 };
 
 static void pin_vector(struct held_vector *held, const struct iovec *vector, size_t count, bool write)
 {
-    held->vector = vector;
-    for (held->count = 0; held->count < count; held->count++) {
-        const struct iovec *part = &vector[held->count];
-        held->pinned[held->count] = ours(part->iov_base) ? guard_pin(part->iov_base, part->iov_len, write) : 0;
+    for (size_t i = 0; i < count; i++) {
+        held->parts[i] = (struct held){vector[i].iov_base, 0};
+        held->count = i + 1; /* before it is held: a cancellation in between finds nothing to let go of */
+        held->parts[i] = hold(vector[i].iov_base, vector[i].iov_len, write);
     }
 }
 
 static void let_go_vector(void *argument)
 {
-    const struct held_vector *held = argument;
+    struct held_vector *held = argument;
     for (size_t i = 0; i < held->count; i++)
-        guard_unpin(held->vector[i].iov_base, held->pinned[i]);
+        let_go(&held->parts[i]);
 }
 
 #define VECTORED(result, vector, n, write, call)                        \
@@ -263,7 +260,7 @@ static bool exceeds_window(const struct iovec *vector, size_t count)
 VP_EXPORT ssize_t readv(int fd, const struct iovec *vector, int count)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return THROUGH(SYS_readv, fd, vector, count, 0, 0, 0, originals()->readv(fd, vector, count));
+        return originals()->readv(fd, vector, count);
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, read(fd, part_->iov_base, part_->iov_len));
     ssize_t got;
@@ -274,7 +271,7 @@ VP_EXPORT ssize_t readv(int fd, const struct iovec *vector, int count)
 VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return THROUGH(SYS_writev, fd, vector, count, 0, 0, 0, originals()->writev(fd, vector, count));
+        return originals()->writev(fd, vector, count);
     if (exceeds_window(vector, (size_t) count) && is_stream(fd))
         return PART_BY_PART(vector, (size_t) count, write(fd, part_->iov_base, part_->iov_len));
     ssize_t put;
@@ -285,7 +282,7 @@ VP_EXPORT ssize_t writev(int fd, const struct iovec *vector, int count)
 VP_EXPORT ssize_t preadv64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return THROUGH(SYS_preadv2, fd, vector, count, offset, 0, flags, originals()->preadv64v2(fd, vector, count, offset, flags));
+        return originals()->preadv64v2(fd, vector, count, offset, flags);
     if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
         return PART_BY_PART(vector, (size_t) count,
                             pread64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
@@ -297,7 +294,7 @@ VP_EXPORT ssize_t preadv64v2(int fd, const struct iovec *vector, int count, off6
 VP_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *vector, int count, off64_t offset, int flags)
 {
     if (!vector || !plausible((size_t) count) || !vector_ours(vector, (size_t) count))
-        return THROUGH(SYS_pwritev2, fd, vector, count, offset, 0, flags, originals()->pwritev64v2(fd, vector, count, offset, flags));
+        return originals()->pwritev64v2(fd, vector, count, offset, flags);
     if (!flags && offset >= 0 && exceeds_window(vector, (size_t) count))
         return PART_BY_PART(vector, (size_t) count,
                             pwrite64(fd, part_->iov_base, part_->iov_len, offset + (off64_t) done_));
@@ -359,7 +356,7 @@ static bool message_ours(const struct msghdr *message)
 VP_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     if (!message_ours(message))
-        return THROUGH(SYS_recvmsg, fd, message, flags, 0, 0, 0, originals()->recvmsg(fd, message, flags));
+        return originals()->recvmsg(fd, message, flags);
     ssize_t got;
     MESSAGE(got, message, true, THROUGH(SYS_recvmsg, fd, message, flags, 0, 0, 0, originals()->recvmsg(fd, message, flags)));
     return got;
@@ -368,7 +365,7 @@ VP_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 VP_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     if (!message_ours(message))
-        return THROUGH(SYS_sendmsg, fd, message, flags, 0, 0, 0, originals()->sendmsg(fd, message, flags));
+        return originals()->sendmsg(fd, message, flags);
     ssize_t put;
     MESSAGE(put, message, false, THROUGH(SYS_sendmsg, fd, message, flags, 0, 0, 0, originals()->sendmsg(fd, message, flags)));
     return put;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "../../platform/os.h"
 #include "../guard/linux/calls.h"
 #include "../guard/linux/lease.h"
 #include "../guard/pin.h"
@@ -38,10 +39,12 @@ VP_EXPORT long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, ui
 long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
     bool pointers = is_ours(a) | is_ours(b) | is_ours(c) | is_ours(d) | is_ours(e) | is_ours(f);
-    if (__builtin_expect(pointers | guard_filters(), 0)) {
-        const struct call *call = call_find(number);
-        if (call && (pointers || call_is_nested(call)))
-            return held_call(call, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
+    if (__builtin_expect(number == SYS_close, 0) && os_fd_is_own((int) a)) {
+        errno = EBADF; /* the program has never opened it */
+        return -1;
     }
+    const struct call *call = __builtin_expect(pointers, 0) ? call_find(number) : NULL;
+    if (call)
+        return held_call(call, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
     return originals()->syscall(number, a, b, c, d, e, f);
 }

@@ -66,7 +66,8 @@ bool engine_enter(struct engine *engine)
     for (bool waited = false;; waited = true) {
         __atomic_fetch_add(&engine->in_flight, 1, __ATOMIC_SEQ_CST);
         uint32_t keeper = __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST);
-        if (!keeper || keeper == os_thread_id())
+        if (!keeper || keeper == os_thread_id() ||
+            __atomic_load_n(&engine->entered, __ATOMIC_RELAXED) == os_thread_id())
             return waited;
         engine_leave(engine);
         os_futex_wait(&engine->gate, keeper, 0, false);
@@ -78,6 +79,23 @@ void engine_leave(struct engine *engine)
     if (__atomic_sub_fetch(&engine->in_flight, 1, __ATOMIC_SEQ_CST) == 0 &&
         __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST))
         os_futex_wake(&engine->in_flight, 1, false);
+}
+
+bool engine_try_enter(struct engine *engine)
+{
+    __atomic_fetch_add(&engine->in_flight, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST)) {
+        engine_leave(engine);
+        return false;
+    }
+    __atomic_store_n(&engine->entered, os_thread_id(), __ATOMIC_RELAXED);
+    return true;
+}
+
+void engine_leave_entered(struct engine *engine)
+{
+    __atomic_store_n(&engine->entered, 0, __ATOMIC_RELAXED);
+    engine_leave(engine);
 }
 
 /* Closes the gate and waits until nothing is in motion. Before any lock but LOCK_LIFECYCLE is taken: a fault in flight may
@@ -422,10 +440,20 @@ static bool make_ready(struct engine *engine, size_t page, bool write)
     return true;
 }
 
-static void change_pins(struct engine *engine, size_t first, size_t last, uint32_t by)
+/* A forked child has dropped its pins, but may come back from a handler into a call that lets one go. */
+static void unpin_regions(struct engine *engine, size_t first, size_t last)
+{
+    for (size_t region = first / REGION_PAGES; region <= last / REGION_PAGES; region++) {
+        uint32_t *pins = &engine->regions[region].pins, seen = __atomic_load_n(pins, __ATOMIC_SEQ_CST);
+        while (seen && !__atomic_compare_exchange_n(pins, &seen, seen - 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+    }
+}
+
+static void pin_regions(struct engine *engine, size_t first, size_t last)
 {
     for (size_t region = first / REGION_PAGES; region <= last / REGION_PAGES; region++)
-        __atomic_fetch_add(&engine->regions[region].pins, by, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&engine->regions[region].pins, 1, __ATOMIC_SEQ_CST);
 }
 
 bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool write)
@@ -433,7 +461,7 @@ bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool writ
     if (length == 0)
         return true;
     size_t first = engine_page_of(engine, start), last = engine_page_of(engine, start + length - 1);
-    change_pins(engine, first, last, 1);
+    pin_regions(engine, first, last);
     /* Pinned even while nothing can be evicted: paging may arm during a long call. */
     if (!__atomic_load_n(&engine->trapping, __ATOMIC_SEQ_CST))
         return true;
@@ -441,7 +469,7 @@ bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool writ
     for (size_t page = first; page <= last; page++) {
         if (make_ready(engine, page, write))
             continue;
-        change_pins(engine, first, last, (uint32_t) -1);
+        unpin_regions(engine, first, last);
         return false;
     }
     return true;
@@ -450,11 +478,11 @@ bool engine_pin(struct engine *engine, uintptr_t start, size_t length, bool writ
 bool engine_pin_present(struct engine *engine, uintptr_t start, size_t length, bool write)
 {
     size_t first = engine_page_of(engine, start), last = engine_page_of(engine, start + length - 1), page = first;
-    change_pins(engine, first, last, 1);
+    pin_regions(engine, first, last);
     while (page <= last && ready(page_load(&engine->pages[page]), write))
         page++;
     if (page <= last)
-        change_pins(engine, first, last, (uint32_t) -1);
+        unpin_regions(engine, first, last);
     else
         count(&engine->counters.pins, 1);
     return page > last;
@@ -463,7 +491,7 @@ bool engine_pin_present(struct engine *engine, uintptr_t start, size_t length, b
 void engine_unpin(struct engine *engine, uintptr_t start, size_t length)
 {
     if (length)
-        change_pins(engine, engine_page_of(engine, start), engine_page_of(engine, start + length - 1), (uint32_t) -1);
+        unpin_regions(engine, engine_page_of(engine, start), engine_page_of(engine, start + length - 1));
 }
 
 /* ---- fork ---- */

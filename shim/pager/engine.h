@@ -108,6 +108,7 @@ struct engine {
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */
     uint32_t progress;   /* futex: counts the evictor's rounds; faults over the limit wait on it */
     uint32_t in_flight;  /* faults and pins being served; fork waits for 0 */
+    uint32_t entered;    /* the thread that has come in by engine_try_enter(), or 0 */
     uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
@@ -225,5 +226,10 @@ void engine_release_copy(struct engine *engine, page_word word);
  *  does). Pairs with engine_leave(). Returns whether it had to wait. */
 bool engine_enter(struct engine *engine);
 void engine_leave(struct engine *engine);
+
+/** The same for a thread that must not wait, and that then may enter again without waiting. Returns false where it would
+ *  have to wait. One thread at a time. Pairs with engine_leave_entered(). */
+bool engine_try_enter(struct engine *engine);
+void engine_leave_entered(struct engine *engine);
 
 #endif

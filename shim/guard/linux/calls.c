@@ -151,7 +151,7 @@ static const struct call calls[] = {
     CALL(msgctl, OPAQUE(2))
     CALL(semop, READS_N(1, 2, sizeof(struct sembuf)))
     CALL(semtimedop, READS_N(1, 2, sizeof(struct sembuf)), TIME(3))
-    CALL(semctl, OPAQUE(3))
+    CALL(semctl, WRITES(3, 65536 * 2))
     CALL(shmctl, OPAQUE(2))
 
     /* Time. */
@@ -193,7 +193,13 @@ static const struct call calls[] = {
     CALL(capset, READS(0, 8), READS(1, 24))
     CALL(process_vm_readv, WRITES_VECTOR(1, 2), READS_N(3, 4, 16))
     CALL(process_vm_writev, READS_VECTOR(1, 2), READS_N(3, 4, 16))
-    CALL(get_mempolicy, WRITES(0, sizeof(int)))
+    CALL(get_mempolicy, WRITES(0, sizeof(int)), WRITES(1, 128))
+    CALL(move_pages, READS_N(2, 1, 8), READS_N(3, 1, 4), WRITES_N(4, 1, 4))
+    CALL(prctl, OPAQUE(1))
+    CALL(chroot, STRING(0))
+    CALL(open_by_handle_at, OPAQUE(1))
+    CALL(sched_setattr, READS(1, 128))
+    CALL(futex_waitv, READS_N(0, 1, 24), TIME(3))
     CALL(sethostname, READS_N(0, 1, 1))
     CALL(mount, STRING(0), STRING(1), STRING(2), READS(4, 4096))
     CALL(umount2, STRING(0))

@@ -4,6 +4,11 @@
  * One table (calls.c) says for each call of the kernel that takes pointers what it reads and writes through them. From it
  * come the filter (which arguments to compare with the arena) and what is held while a stopped call goes on.
  *
+ * The filter sees a call's arguments, not what they point to. A vector or message outside the arena, whose parts may lie
+ * inside, is the affair of the stand-ins where libc makes the call; where the program's own code makes it, the call is
+ * stopped in any case. (To stop all such calls would stop those of every program that a descendant becomes by exec, which
+ * has nobody to let them go on: its code lies elsewhere.)
+ *
  * Not in the table, on purpose: calls that map or protect memory (they may name absent pages), that end or replace the
  * program (exec: interpose/exec.c holds its strings), that make threads and processes, and everything about signal masks
  * and handlers: a filter that stops one of these can stop the very code that serves it.
@@ -53,7 +58,7 @@ size_t call_list(const struct call **out, size_t room);
 /** The arguments that are pointers, as a mask. */
 unsigned call_pointers(const struct call *call);
 
-/** Whether there may be pointers in what the arguments point to: those cannot be seen from the arguments. */
+/** Whether there may be pointers in what the arguments point to. */
 bool call_is_nested(const struct call *call);
 
 #endif

@@ -39,6 +39,7 @@ struct assembler {
     unsigned held[PROGRAM_MAX / 4]; /* jumps to the common end, whose place is not known yet */
     unsigned holds;
     const struct call *calls[CALLS_MAX];
+    const struct filter_scope *scope;
     uint32_t low, high; /* the arena, in units of 4 GiB, both included */
 };
 
@@ -74,13 +75,25 @@ static void check_pointer(struct assembler *as, unsigned argument)
     jump_to_end(as);
 }
 
+/* Code that spans two units of 4 GiB counts as far as the first one's end. */
+static void check_caller(struct assembler *as)
+{
+    uint64_t start = as->scope->code_start, last = as->scope->code_end - 1;
+    if (last >> 32 != start >> 32)
+        last = start | UINT32_MAX;
+    load(as, offsetof(struct seccomp_data, instruction_pointer) + HIGH_HALF);
+    put(as, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t) (start >> 32), 0, 4);
+    load(as, offsetof(struct seccomp_data, instruction_pointer) + LOW_HALF);
+    put(as, BPF_JMP | BPF_JGE | BPF_K, (uint32_t) start, 0, 2);
+    put(as, BPF_JMP | BPF_JGT | BPF_K, (uint32_t) last, 1, 0);
+    jump_to_end(as);
+}
+
 /* What is left of a program for one call, whose number it is. */
 static void check_call(struct assembler *as, const struct call *call)
 {
-    if (call_is_nested(call)) {
-        jump_to_end(as);
-        return;
-    }
+    if (call_is_nested(call) && as->scope->code_end)
+        check_caller(as);
     unsigned pointers = call_pointers(call);
     for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
         if (pointers & 1u << i)
@@ -137,11 +150,12 @@ static void common_end(struct assembler *as, uint32_t action)
     answer(as, action);
 }
 
-static void assemble(struct assembler *as, enum filter_action action, uintptr_t start, uintptr_t end)
+static void assemble(struct assembler *as, enum filter_action action, const struct filter_scope *scope)
 {
     as->length = as->holds = 0;
-    as->low = (uint32_t) ((uint64_t) start >> 32);
-    as->high = (uint32_t) ((uint64_t) (end - 1) >> 32);
+    as->scope = scope;
+    as->low = (uint32_t) ((uint64_t) scope->start >> 32);
+    as->high = (uint32_t) ((uint64_t) (scope->end - 1) >> 32);
     load(as, offsetof(struct seccomp_data, arch));
     put(as, BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
     answer(as, SECCOMP_RET_ALLOW); /* 32-bit calls cannot name the arena */
@@ -177,18 +191,18 @@ static long install(enum filter_action action, const struct sock_fprog *program)
     return result > 0 ? -ESRCH : result; /* the thread that has filters of its own */
 }
 
-const struct sock_filter *filter_program(enum filter_action action, uintptr_t start, uintptr_t end, unsigned *length)
+const struct sock_filter *filter_program(enum filter_action action, const struct filter_scope *scope, unsigned *length)
 {
     static struct assembler as;
-    assemble(&as, action, start, end);
+    assemble(&as, action, scope);
     *length = as.length;
     return as.length <= PROGRAM_MAX ? as.code : NULL;
 }
 
-int filter_install(enum filter_action action, uintptr_t start, uintptr_t end)
+int filter_install(enum filter_action action, const struct filter_scope *scope)
 {
     unsigned length; /* arming and fork are one at a time */
-    const struct sock_filter *code = filter_program(action, start, end, &length);
+    const struct sock_filter *code = filter_program(action, scope, &length);
     if (!code)
         return -E2BIG;
     struct sock_fprog program = {(unsigned short) length, (struct sock_filter *) (uintptr_t) code};

@@ -4,7 +4,10 @@
 #include "../guard.h"
 
 #include <errno.h>
+#include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/personality.h>
 
 #include "../../../platform/linux/syscall.h"
 #include "../../../platform/os.h"
@@ -14,12 +17,36 @@
 #include "proc.h"
 #include "server.h"
 #include "trap.h"
+#include "under_way.h"
 
 struct guard guard = {.how = "off"};
 
+/* The program's own code, unless another program would have it at the same place: it is not position-independent, or
+ * addresses are not randomised. */
+static void find_code(struct filter_scope *scope)
+{
+    const ElfW(Phdr) *headers = (const ElfW(Phdr) *) getauxval(AT_PHDR);
+    size_t count = getauxval(AT_PHNUM);
+    uintptr_t base = 0;
+    if (!headers || personality(0xffffffff) & ADDR_NO_RANDOMIZE)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (headers[i].p_type == PT_PHDR)
+            base = (uintptr_t) headers - headers[i].p_vaddr;
+    for (size_t i = 0; base && i < count; i++) {
+        if (headers[i].p_type != PT_LOAD || !(headers[i].p_flags & PF_X))
+            continue;
+        scope->code_start = base + headers[i].p_vaddr;
+        scope->code_end = scope->code_start + headers[i].p_memsz;
+        return;
+    }
+}
+
 static int install(enum filter_action action)
 {
-    return filter_install(action, vp.platform.base, vp.platform.base + vp.platform.size);
+    struct filter_scope scope = {.start = vp.platform.base, .end = vp.platform.base + vp.platform.size};
+    find_code(&scope);
+    return filter_install(action, &scope);
 }
 
 static void publish(const char *how, bool filtered)
@@ -27,16 +54,6 @@ static void publish(const char *how, bool filtered)
     guard.how = how;
     __atomic_store_n(&guard.filtered, filtered, __ATOMIC_RELEASE);
     __atomic_store_n(&guard.serving, true, __ATOMIC_RELEASE);
-}
-
-/* Returns 0 or a negative errno. A listener without a server would answer ENOSYS to everybody: a trap overrides it. */
-static int start_listener(void)
-{
-    int listener = install(FILTER_NOTIFY);
-    int result = listener < 0 ? listener : server_start(listener);
-    if (result == 0)
-        publish("notify", true);
-    return result;
 }
 
 static int start_trap(void)
@@ -47,29 +64,59 @@ static int start_trap(void)
     return result;
 }
 
+static void warn_unfiltered(int error)
+{
+    log_warn("system calls cannot be filtered (error %u): those that do not go through libc's functions may fail on "
+             "paged memory",
+             (uint64_t) -error);
+}
+
+/* The thread first, then the listener: a call that is stopped with nobody there would wait, or fail. */
+static int start_listener(void)
+{
+    int result = server_prepare();
+    if (result < 0)
+        return result;
+    int listener = install(FILTER_NOTIFY);
+    server_serve(listener);
+    if (listener >= 0)
+        publish("notify", true);
+    return listener < 0 ? listener : 0;
+}
+
+/* From here on nobody answers the filter: signals override it. */
+void guard_lost_listener(void)
+{
+    int result = start_trap();
+    if (result < 0)
+        warn_unfiltered(result);
+}
+
+static void start_filter(const char *wanted)
+{
+    int result = strcmp(wanted, "trap") == 0 ? -ENOTSUP : start_listener();
+    if (result < 0) {
+        log_info("no listener for system calls (error %u): they are trapped", (uint64_t) -result);
+        result = start_trap();
+    }
+    if (result < 0)
+        warn_unfiltered(result);
+}
+
 void guard_start(const char *wanted)
 {
     if (vp.platform.caps.kernel_faults) {
         publish("kernel", false);
         return;
     }
-    if (strcmp(wanted, "off") == 0) {
-        server_start(-1); /* for calls that are under way now */
-        return;
-    }
-    int result = strcmp(wanted, "trap") == 0 ? -ENOTSUP : start_listener();
-    if (result < 0) {
-        log_info("no listener for system calls (error %u): they are trapped", (uint64_t) -result);
-        result = start_trap();
-        server_start(-1); /* for calls that are under way now */
-    }
-    if (result < 0)
-        log_warn("system calls cannot be filtered (error %u): those that do not go through libc's functions may fail on "
-                 "paged memory",
-                 (uint64_t) -result);
+    int looking = under_way_start();
+    if (strcmp(wanted, "off") != 0)
+        start_filter(looking == 0 ? wanted : "trap"); /* without it nothing that a listener holds would ever be let go */
+    if (looking == 0)
+        under_way_adopt();
 }
 
-void guard_thread_is_back(void) { server_thread_is_back(); }
+void guard_thread_is_back(void) { under_way_thread_is_back(); }
 
 bool guard_serve_signal(const siginfo_t *info, void *context) { return trap_serve(info, context); }
 
@@ -77,6 +124,7 @@ bool guard_serve_signal(const siginfo_t *info, void *context) { return trap_serv
 void guard_after_fork_child(void)
 {
     server_after_fork_child();
+    under_way_after_fork_child();
     if (!guard.serving || strcmp(guard.how, "notify") != 0)
         return;
     int result = start_trap();

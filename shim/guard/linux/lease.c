@@ -39,14 +39,16 @@ static void take(struct lease *lease, uint64_t address, uint64_t size, bool writ
         return;
     lease->pieces[lease->count++] = (struct lease_piece){buffer, pinned};
     lease->room -= pinned;
+    lease->bytes += pinned;
 }
 
-/* Reads what an argument points to, wherever that is, even nowhere. Returns whether all of it could be read. */
+/* Reads what an argument points to, wherever that is, even nowhere. By the id of this thread: the main one, whose id is the
+ * process's, may have ended. Returns whether all of it could be read. */
 static bool fetch(struct lease *lease, uint64_t address, void *out, size_t size)
 {
     take(lease, address, size, false);
     struct iovec here = {out, size}, there = {(void *) (uintptr_t) address, size};
-    return address && SYS6(SYS_process_vm_readv, os_process_id(), &here, 1, &there, 1, 0) == (long) size;
+    return address && SYS6(SYS_process_vm_readv, os_thread_id(), &here, 1, &there, 1, 0) == (long) size;
 }
 
 static void take_vector(struct lease *lease, uint64_t address, uint64_t count, bool write)
@@ -93,7 +95,7 @@ static void take_length(struct lease *lease, uint64_t address, uint64_t length_a
 }
 
 /* A structure that only the device knows: the words that it begins with may be pointers. */
-#define OPAQUE_WORDS  8
+#define OPAQUE_WORDS  7 /* with the structure itself they fit into a lease's few pieces */
 #define OPAQUE_TARGET ((uint64_t) 64 << 10)
 
 static void take_opaque(struct lease *lease, const struct rule *rule, uint64_t address)
@@ -101,7 +103,7 @@ static void take_opaque(struct lease *lease, const struct rule *rule, uint64_t a
     uint64_t words[OPAQUE_WORDS];
     size_t bytes = rule->unit < sizeof words ? rule->unit : sizeof words;
     take(lease, address, rule->unit, rule->write);
-    if (!guard_ours((const void *) (uintptr_t) address) || !fetch(lease, address, words, bytes))
+    if (!fetch(lease, address, words, bytes))
         return;
     for (size_t i = 0; i < bytes / sizeof *words; i++)
         take(lease, words[i], OPAQUE_TARGET, rule->write);
@@ -120,8 +122,9 @@ static void follow(struct lease *lease, const struct rule *rule, const uint64_t 
         take(lease, address, rule->unit, rule->write);
         return;
     case RULE_COUNTED:
-        if (!__builtin_mul_overflow(count, rule->unit, &bytes))
-            take(lease, address, bytes, rule->write);
+        if (__builtin_mul_overflow(count, rule->unit, &bytes))
+            bytes = (uint64_t) (uint32_t) count * rule->unit; /* the kernel takes 32 bits of it */
+        take(lease, address, bytes, rule->write);
         return;
     case RULE_TAGGED:
         if (!__builtin_add_overflow(count, sizeof(long), &bytes))
@@ -151,6 +154,7 @@ static void follow(struct lease *lease, const struct rule *rule, const uint64_t 
 void lease_take(struct lease *lease, const struct call *call, const uint64_t arguments[CALL_ARGUMENTS])
 {
     lease->room = guard_window();
+    lease->bytes = 0;
     lease->count = 0;
     lease->capacity = LEASE_PIECES;
     lease->pieces = lease->few;

@@ -17,6 +17,7 @@ struct lease_piece {
 };
 
 struct lease {
+    size_t bytes; /* pinned */
     size_t room;  /* bytes that may still be pinned: a call never holds more than a window (guard_window()) */
     unsigned count, capacity;
     struct lease_piece *pieces; /* `few`, or memory of its own */

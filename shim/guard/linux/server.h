@@ -4,18 +4,16 @@
 #ifndef VP_GUARD_SERVER_H
 #define VP_GUARD_SERVER_H
 
-/**
- * Starts the thread on a listener (filter.h), which then belongs to it. Returns when calls that were under way before
- * the filter was there, and that still wait in the kernel, hold their memory too. Without a listener (-1) these are all
- * that it has to do. Returns 0, or a negative errno when refused: the listener is closed then.
- */
-int server_start(int listener);
+/** Makes the thread, before there is a listener for it: once there is, calls wait for it. Returns 0, or a negative errno. */
+int server_prepare(void);
 
-/** The calling thread is in the program's own code, or in ours on its behalf: no stopped call of its own is under way any
- *  more. Async-signal-safe. */
-void server_thread_is_back(void);
+/** Gives it the listener (filter.h), which then belongs to it, or -1: it ends. */
+void server_serve(int listener);
 
 /** In a forked child: the thread is gone, the listener is the parent's. */
 void server_after_fork_child(void);
+
+/** What the server calls, as its last act, when the listener has been taken away from it. */
+void guard_lost_listener(void);
 
 #endif

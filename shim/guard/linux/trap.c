@@ -7,6 +7,7 @@
  */
 #include "trap.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <ucontext.h>
 
@@ -58,6 +59,11 @@ bool trap_serve(const siginfo_t *info, void *context)
     uint64_t arguments[CALL_ARGUMENTS];
     if (info->si_code != SYS_SECCOMP || info->si_errno != FILTER_MARK || !(call = call_find(info->si_syscall)))
         return false;
+    if (info->si_call_addr == raw_syscall_passed) {
+        /* An ancestor's filter, which does not know this program's own calls: serving it would be stopped again. */
+        set_result(context, -ENOSYS);
+        return true;
+    }
     arguments_of(context, arguments);
     lease_take(&lease, call, arguments);
     set_result(context, make(context, call->number, arguments));
