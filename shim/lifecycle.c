@@ -22,6 +22,7 @@
 #include "guard/resident.h"
 #include "interpose/hooks.h"
 #include "pager/pager.h"
+#include "process/altstack.h"
 #include "process/memory.h"
 #include "process/report.h"
 #include "process/signals.h"
@@ -443,6 +444,7 @@ static const char *start(void)
         return "no memory for the arena's tables";
     if (signals_install(serve) < 0)
         return "SIGSEGV and SIGBUS cannot be handled";
+    altstack_take();
     why = run_self_test();
     if (!why && vp.options.lazy && !arm())
         why = "--lazy: absent pages cannot be made to trap";

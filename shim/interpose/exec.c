@@ -5,7 +5,7 @@
  * child of vfork() nobody would ever let go. But a failed exec has done nothing: where the answer is EFAULT, what it
  * reads is brought in, and it is tried again.
  *
- * posix_spawn(), popen(), system() and pthread_create() run with all signals blocked: what they touch is held, net or not.
+ * posix_spawn(), popen() and system() run with all signals blocked: what they touch is held, net or not.
  */
 #include <alloca.h>
 #include <errno.h>
@@ -185,10 +185,7 @@ VP_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
     return spawn_held(originals()->posix_spawnp, pid, file, actions, attributes, arguments, environment);
 }
 
-/* ---- commands and threads ---- */
+/* ---- commands ---- */
 
 STAND_IN_ALWAYS(FILE *, popen, (const char *command, const char *mode), (command, mode), TEXT(command))
 STAND_IN_ALWAYS(int, system, (const char *command), (command), TEXT(command))
-STAND_IN_ALWAYS(int, pthread_create,
-                (pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument),
-                (thread, attributes, run, argument), OUT_ONE(thread), IN_ONE(attributes))

@@ -8,6 +8,7 @@
 
 #include "../process/signals.h"
 #include "hooks.h"
+#include "signal.h"
 
 /* Which of ours the program wants blocked during its handler of each signal, a bit each: there too they stay open. */
 static uint8_t wanted_masked[NSIG];
@@ -101,6 +102,10 @@ VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
 
 /* What this thread believes to have blocked of ours, a bit each. The kernel never sees them blocked. */
 static __thread __attribute__((tls_model("initial-exec"))) uint8_t believed;
+
+uint8_t signal_believed(void) { return believed; }
+
+void signal_inherit(uint8_t bits) { believed = bits; }
 
 static void believe(int how, const sigset_t *set)
 {

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 
 #include "../guard/resident.h"
+#include "../process/altstack.h"
+#include "../process/signals.h"
 #include "hooks.h"
 #include "parts.h"
 #include "probe.h"
@@ -13,19 +15,40 @@
 
 static __thread __attribute__((tls_model("initial-exec"))) char thread_mark;
 
+/* The kernel always has a stack of the thread's: the program's, or ours when it wants none. */
+static int set_stack(const stack_t *stack, stack_t *before)
+{
+    stack_t passed;
+    if (stack && stack->ss_flags & SS_DISABLE && altstack_instead(&passed))
+        stack = &passed;
+    int result = originals()->sigaltstack(stack, before);
+    if (result == 0 && altstack_is_ours(before)) {
+        memset(before, 0, sizeof *before);
+        before->ss_flags = SS_DISABLE;
+    }
+    return result;
+}
+
 VP_EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
 {
-    void *start = stack && can_read(stack) ? stack->ss_sp : NULL;
-    size_t size = start ? stack->ss_size : 0;
-    if (!ours(stack) && !ours(old) && !ours(start) && !resident_any())
+    if ((stack && !can_read(stack)) || !signals_claimed(SIGSEGV))
         return originals()->sigaltstack(stack, old);
+    stack_t wanted, before;
+    if (stack)
+        wanted = *stack;
+    bool set = stack && !(wanted.ss_flags & SS_DISABLE);
+    void *start = set ? wanted.ss_sp : NULL;
     /* Held before the kernel knows of it: the next signal may come at once. */
-    int result = ALWAYS_HELD(originals()->sigaltstack(stack, old), IN_ONE(stack), OUT_ONE(old), OUT(start, size));
-    if (result == 0 && stack && stack->ss_flags & SS_DISABLE)
+    int result = ALWAYS_HELD(set_stack(stack ? &wanted : NULL, &before), OUT(start, wanted.ss_size));
+    if (result != 0)
+        return result;
+    if (set && ours(start))
+        resident_add(&thread_mark, start, wanted.ss_size);
+    else if (stack && resident_any())
         resident_drop(&thread_mark);
-    else if (result == 0 && start)
-        resident_add(&thread_mark, start, size);
-    return result;
+    if (old)
+        *old = before;
+    return 0;
 }
 
 /* ---- stacks of threads and contexts: their place is their name, for they are used again ---- */

@@ -188,10 +188,14 @@ int signals_install(signal_server server)
             return -errno;
     }
     state.owner = os_process_id();
-    /* A parent may have left them blocked, which would turn every fault into death. */
+    return -signals_open(); /* a parent may have left them blocked, which would turn every fault into death */
+}
+
+int signals_open(void)
+{
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < SIGNALS_OURS; i++)
         sigaddset(&set, signals_list[i]);
-    return -next.pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    return next.pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

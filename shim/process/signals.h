@@ -40,6 +40,9 @@ void signals_after_fork_child(void);
 /** What sigaction(2) does for one of them, as the program sees it. Returns 0. */
 int signals_program_action(int number, const struct sigaction *action, struct sigaction *old);
 
+/** Opens them in the calling thread. Returns 0 or an errno value. */
+int signals_open(void);
+
 /** Takes them out of a set that is about to be blocked. */
 void signals_strip(sigset_t *set);
 
