@@ -193,8 +193,20 @@ static void after_fork_child(void)
     lock_release(&vp.lock);
 }
 
+void lifecycle_fork(enum platform_fork phase)
+{
+    static void (*const phases[])(void) = {
+        [FORK_BEFORE] = before_fork, [FORK_PARENT] = after_fork_parent, [FORK_CHILD] = after_fork_child};
+    int saved = errno;
+    if (vp.arena.ready)
+        phases[phase]();
+    errno = saved;
+}
+
 void lifecycle_fork_failed(void)
 {
+    if (!vp.arena.ready)
+        return;
     lock_acquire(&vp.lock);
     lock_acquire(&vp.engine.evict_lock);
     if (vp.engine.spill)

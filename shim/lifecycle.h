@@ -38,6 +38,10 @@ void lifecycle_note_growth(void);
 void lifecycle_note_small(void);
 #define LIFECYCLE_SMALL_STEP ((size_t) 1 << 20)
 
+/** Around a fork that libc's fork() does not make: what the handlers do that it calls. By the thread that forks. Keeps
+ *  errno. */
+void lifecycle_fork(enum platform_fork phase);
+
 /** fork() has returned an error, after the handlers for its parent have run: what was counted for a child goes. */
 void lifecycle_fork_failed(void);
 

@@ -2,6 +2,7 @@
  * syscall.c: libc's syscall(), by which programs reach the kernel themselves. The guard's table says what it uses.
  */
 #include <errno.h>
+#include <linux/sched.h>
 #include <pthread.h>
 
 #include "../../platform/os.h"
@@ -9,9 +10,20 @@
 #include "../guard/linux/lease.h"
 #include "../guard/pin.h"
 #include "hooks.h"
+#include "probe.h"
+#include "process.h"
 #include "through.h"
 
-static void let_go(void *lease) { lease_end(lease); }
+/* The numbers among which those of clone and fork are. */
+#ifdef SYS_fork
+#define FORKS_FIRST (SYS_clone < SYS_fork ? SYS_clone : SYS_fork)
+#define FORKS_LAST  (SYS_clone < SYS_fork ? SYS_fork : SYS_clone)
+#else
+#define FORKS_FIRST SYS_clone
+#define FORKS_LAST  SYS_clone
+#endif
+
+static void end_call(void *lease) { lease_end(lease); }
 
 /* Not a cancellation point, as libc's own is none. */
 static __attribute__((noinline)) long held_call(const struct call *call, const uint64_t arguments[CALL_ARGUMENTS])
@@ -19,13 +31,37 @@ static __attribute__((noinline)) long held_call(const struct call *call, const u
     struct lease lease;
     long result;
     lease_take(&lease, call, arguments);
-    pthread_cleanup_push(let_go, &lease);
+    pthread_cleanup_push(end_call, &lease);
     result = raw_syscall(call->number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
                          (long) arguments[3], (long) arguments[4], (long) arguments[5]);
     pthread_cleanup_pop(1);
     if (result >= 0 || result < -4095)
         return result;
     errno = (int) -result;
+    return -1;
+}
+
+/* Whether the call makes a process with memory of its own, that goes on where this one is. */
+static bool forks(long number, uint64_t a, uint64_t b)
+{
+#ifdef SYS_fork
+    if (number == SYS_fork)
+        return true;
+#endif
+    if (number == SYS_clone)
+        return !(a & CLONE_VM) && b == 0;
+    const struct clone_args *arguments = (const struct clone_args *) (uintptr_t) a;
+    return number == SYS_clone3 && can_read(arguments) && !(arguments->flags & CLONE_VM) && !arguments->stack;
+}
+
+static __attribute__((noinline)) long fork_call(long number, const uint64_t arguments[CALL_ARGUMENTS])
+{
+    lifecycle_fork(FORK_BEFORE);
+    long pid = process_forked(raw_syscall(number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
+                                          (long) arguments[3], (long) arguments[4], 0));
+    if (pid >= 0)
+        return pid;
+    errno = (int) -pid;
     return -1;
 }
 
@@ -43,6 +79,9 @@ long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, 
         errno = EBADF; /* the program has never opened it */
         return -1;
     }
+    if (__builtin_expect(number >= FORKS_FIRST && (number <= FORKS_LAST || number == SYS_clone3), 0) &&
+        forks(number, a, b))
+        return fork_call(number, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
     const struct call *call = __builtin_expect(pointers, 0) ? call_find(number) : NULL;
     if (call)
         return held_call(call, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});

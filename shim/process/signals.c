@@ -84,6 +84,15 @@ int signals_program_action(int number, const struct sigaction *action, struct si
 
 /* ---- a fault that is the program's own ---- */
 
+static uintptr_t stack_pointer_of(const void *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t) ((const ucontext_t *) context)->uc_mcontext.gregs[REG_RSP];
+#else
+    return (uintptr_t) ((const ucontext_t *) context)->uc_mcontext.sp;
+#endif
+}
+
 /* Brought about by an instruction, not by kill() and the like. */
 static bool is_fault(const siginfo_t *info) { return info->si_code > 0 && info->si_code != SI_KERNEL; }
 
@@ -108,8 +117,22 @@ static void die(int number, siginfo_t *info, bool again)
         syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), number, info);
 }
 
+/*
+ * While a handler runs without SA_NODEFER its signal is blocked, and a fault then kills. Ours stay open, so this remembers
+ * the handler's frame: a fault below it is inside the handler; one above it means that the handler has jumped out.
+ */
+static __thread __attribute__((tls_model("initial-exec"))) uintptr_t handler_frames[SIGNALS_OURS];
+#define HANDLER_DEPTH ((uintptr_t) 1 << 20)
+
+static bool is_inside_handler(int number, const void *context)
+{
+    uintptr_t frame = handler_frames[slot_of(number)], sp = stack_pointer_of(context);
+    return frame && sp < frame && frame - sp < HANDLER_DEPTH;
+}
+
 static void call_handler(const struct sigaction *action, int number, siginfo_t *info, void *context)
 {
+    uintptr_t *frame = &handler_frames[slot_of(number)], outer = *frame;
     sigset_t mask = ((ucontext_t *) context)->uc_sigmask, before;
     for (int i = 1; i < NSIG; i++)
         if (sigismember(&action->sa_mask, i) == 1)
@@ -121,12 +144,14 @@ static void call_handler(const struct sigaction *action, int number, siginfo_t *
         reset.sa_flags &= ~SA_SIGINFO;
         set_program_action(number, &reset);
     }
+    *frame = action->sa_flags & SA_NODEFER ? 0 : (uintptr_t) __builtin_frame_address(0);
     next.pthread_sigmask(SIG_SETMASK, &mask, &before);
     if (action->sa_flags & SA_SIGINFO)
         action->sa_sigaction(number, info, context);
     else
         action->sa_handler(number);
     next.pthread_sigmask(SIG_SETMASK, &before, NULL);
+    *frame = outer;
 }
 
 static void to_program(int number, siginfo_t *info, void *context)
@@ -134,7 +159,8 @@ static void to_program(int number, siginfo_t *info, void *context)
     struct sigaction action = program_action(number);
     if (action.sa_handler == SIG_IGN && !is_fault(info) && info->si_code != SI_KERNEL)
         return;
-    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
+    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN ||
+        (is_fault(info) && is_inside_handler(number, context)))
         die(number, info, !comes_again(info));
     else
         call_handler(&action, number, info, context);

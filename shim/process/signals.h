@@ -3,7 +3,7 @@
  *
  * Our handlers stay installed whatever the program installs; what it asks for is remembered, reported back to it, and
  * honoured when a fault is not about the arena. How faithfully, flag by flag:
- *   SA_SIGINFO, sa_mask, SA_RESETHAND, SA_NODEFER   kept
+ *   SA_SIGINFO, sa_mask, SA_RESETHAND, SA_NODEFER   kept; without SA_NODEFER a fault in the handler itself kills
  *   SA_ONSTACK    the handler runs on the alternate stack whenever the thread has one
  *   SA_RESTART    no meaning for these when they are faults; kept for the record
  *   SIG_DFL       the original death: signal, core dump, si_addr

@@ -276,6 +276,12 @@ CASES = {
     **{f"signal_{mode}": Case(
         victim("signal_own_segv", mode), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")) for mode in ("handler", "bus", "null", "raise", "default", "signal")},
+    **{f"manners_{what}": Case(
+        victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
+        soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
+    "manners_forks": Case(
+        victim("manners", "forks"), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
+        soak=EVERY_BACKEND.format("floor")),
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
