@@ -53,11 +53,9 @@ size_t guard_pin(const void *buffer, size_t size, bool write)
     bool is_armed = armed();
     if (is_armed && pin_present(buffer, size, write))
         return size;
-    int saved = errno;
     size = is_armed ? allocated(buffer, size) : markable(buffer, size);
     if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))
         size = 0;
-    errno = saved;
     return size;
 }
 

@@ -4,6 +4,7 @@
  * Not here: what libc reads and writes in user mode only (readdir, realpath).
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -206,9 +207,12 @@ static __attribute__((noinline)) int held_ioctl(int fd, unsigned long request, v
     struct lease lease;
     int result;
     lease_take(&lease, call_find(SYS_ioctl), arguments);
-    pthread_cleanup_push(end_lease, &lease);
-    result = (int) THROUGH(SYS_ioctl, fd, request, argument, 0, 0, 0, originals()->ioctl(fd, request, argument));
-    pthread_cleanup_pop(1);
+    CLEANUP_PUSH(end_lease, &lease);
+    long answer = raw_syscall(SYS_ioctl, fd, (long) request, (long) argument, 0, 0, 0); /* no cancellation point */
+    result = answer < 0 ? -1 : (int) answer;
+    if (answer < 0)
+        errno = (int) -answer;
+    CLEANUP_POP;
     return result;
 }
 

@@ -15,10 +15,21 @@
 #include "../guard/guard.h"
 #include "../guard/pin.h"
 
-/* A cleanup handler is a setjmp(), but its second return goes on to unwind, never back into the call. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wclobbered"
-#endif
+/*
+ * Cleanup handlers of the older kind: a list of libc's from which cancellation, and longjmp() too, take what lies in the
+ * frames that they leave. Those of pthread_cleanup_push() are setjmp()s, which longjmp() would leave standing.
+ */
+void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer, void (*routine)(void *), void *argument);
+void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
+
+#pragma GCC diagnostic ignored "-Wshadow" /* they nest */
+#define CLEANUP_PUSH(routine, argument)               \
+    {                                                 \
+        struct _pthread_cleanup_buffer cleanup_;      \
+        _pthread_cleanup_push(&cleanup_, routine, argument)
+#define CLEANUP_POP                                   \
+        _pthread_cleanup_pop(&cleanup_, 1);           \
+    }
 
 /* In the arena: the one check that a buffer elsewhere costs. */
 static inline bool ours(const void *buffer) { return guard_ours(buffer); }
@@ -45,8 +56,8 @@ static inline void let_go(void *argument)
 
 #define HOLD(name, buffer, size, write)               \
     struct held name = hold(buffer, size, write);     \
-    pthread_cleanup_push(let_go, &name)
-#define LET_GO pthread_cleanup_pop(1)
+    CLEANUP_PUSH(let_go, &name)
+#define LET_GO CLEANUP_POP
 
 /* One call on one buffer. */
 #define PINNED(result, buffer, size, write, call) \

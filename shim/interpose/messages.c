@@ -3,8 +3,10 @@
  */
 #include <limits.h>
 
+#include "../../platform/os.h"
 #include "hooks.h"
 #include "parts.h"
+#include "probe.h"
 
 STAND_IN(ssize_t, mq_receive, (mqd_t queue, char *out, size_t size, unsigned *priority), (queue, out, size, priority),
          OUT(out, size), OUT_ONE(priority))
@@ -39,29 +41,36 @@ static void hold_vector(struct holds *holds, const struct iovec *vector, unsigne
         holds_add(holds, (struct part){vector[i].iov_base, vector[i].iov_len, write});
 }
 
-VP_EXPORT ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
+static __attribute__((noinline)) ssize_t vmsplice_held(int fd, const struct iovec *vector, size_t count, unsigned flags)
 {
-    if (guard_serves() || !vector || count > IOV_MAX || !any_part_ours(vector, count))
-        return originals()->vmsplice(fd, vector, count, flags);
     ssize_t done;
     struct held held[IOV_MAX];
     struct holds holds = {held, IOV_MAX, 0};
     HOLD(parts, vector, count * sizeof *vector, false);
-    pthread_cleanup_push(let_go_all, &holds);
+    CLEANUP_PUSH(let_go_all, &holds);
     hold_vector(&holds, vector, count, true);
     done = originals()->vmsplice(fd, vector, count, flags);
-    pthread_cleanup_pop(1);
+    CLEANUP_POP;
     LET_GO;
     return done;
+}
+
+VP_EXPORT ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
+{
+    if (!vector || count > IOV_MAX || !any_part_ours(vector, count))
+        return originals()->vmsplice(fd, vector, count, flags);
+    return vmsplice_held(fd, vector, count, flags);
 }
 
 typedef ssize_t across(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long);
 
 /* `write`: into our memory. */
-static ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec *local, unsigned long local_count,
-                        const struct iovec *remote, unsigned long remote_count, unsigned long flags)
+static __attribute__((noinline)) ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec *local,
+                                                  unsigned long local_count, const struct iovec *remote,
+                                                  unsigned long remote_count, unsigned long flags)
 {
-    if (guard_serves() || !local || local_count > IOV_MAX || !any_part_ours(local, local_count))
+    bool own = (uint32_t) pid == os_process_id();
+    if (!local || local_count > IOV_MAX || (!own && !any_part_ours(local, local_count)))
         return GUARDED(call(pid, local, local_count, remote, remote_count, flags),
                        IN(remote, remote_count * sizeof *remote));
     ssize_t done;
@@ -69,10 +78,12 @@ static ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec 
     struct holds holds = {held, IOV_MAX, 0};
     HOLD(vector, local, local_count * sizeof *local, false);
     HOLD(other, remote, remote_count * sizeof *remote, false);
-    pthread_cleanup_push(let_go_all, &holds);
+    CLEANUP_PUSH(let_go_all, &holds);
     hold_vector(&holds, local, local_count, write);
+    if (own && remote_count <= IOV_MAX && can_read(remote))
+        hold_vector(&holds, remote, remote_count, !write); /* of our own too, even then, the kernel only takes what is there */
     done = call(pid, local, local_count, remote, remote_count, flags);
-    pthread_cleanup_pop(1);
+    CLEANUP_POP;
     LET_GO;
     LET_GO;
     return done;

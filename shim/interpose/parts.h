@@ -112,10 +112,10 @@ static inline void let_go_all(void *argument)
         if (__builtin_expect(any(parts_, PARTS_), 0)) {                     \
             struct held held_[PARTS_];                                      \
             struct holds holds_ = {held_, PARTS_, 0};                       \
-            pthread_cleanup_push(let_go_all, &holds_);                      \
+            CLEANUP_PUSH(let_go_all, &holds_);                      \
             holds_add_all(&holds_, parts_, PARTS_);                         \
             result_ = call;                                                 \
-            pthread_cleanup_pop(1);                                         \
+            CLEANUP_POP;                                         \
         } else {                                                            \
             result_ = call;                                                 \
         }                                                                   \

@@ -45,6 +45,17 @@ SUBMIT(aio_read64, struct aiocb64)
 SUBMIT(aio_write, struct aiocb)
 SUBMIT(aio_write64, struct aiocb64)
 
+/* Only the request itself: there is no buffer. */
+#define SYNC(name, type)                                                                    \
+    VP_EXPORT int name(int operation, type *request)                                        \
+    {                                                                                       \
+        resident_add(own_name((const struct aiocb *) request), request, sizeof *request);   \
+        return submitted(originals()->name(operation, request), (const struct aiocb *) request); \
+    }
+
+SYNC(aio_fsync, struct aiocb)
+SYNC(aio_fsync64, struct aiocb64)
+
 /* Some may be under way even if the call fails: what is not is let go when its error is asked for. */
 static void keep_list(const struct aiocb *const list[], int count)
 {

@@ -132,21 +132,33 @@ static unsigned hold_messages(struct holds *holds, const struct mmsghdr *message
         struct held room_[MESSAGE_ROOM];                                            \
         struct holds all_ = {room_, MESSAGE_ROOM, 0};                               \
         HOLD(array_, messages, (count) * sizeof *(messages), true);                 \
-        pthread_cleanup_push(let_go_all, &all_);                                  \
+        CLEANUP_PUSH(let_go_all, &all_);                                  \
         unsigned n_ = hold_messages(&all_, messages, count, write);                 \
         done_ = call;                                                               \
-        pthread_cleanup_pop(1);                                                     \
+        CLEANUP_POP;                                                     \
         LET_GO;                                                                     \
         done_;                                                                      \
     })
+
+/* Kept apart: their room on the stack is not for those who need none of it. */
+static __attribute__((noinline)) int recvmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags,
+                                                   struct timespec *timeout)
+{
+    return MESSAGES(messages, count, true,
+                    GUARDED(originals()->recvmmsg(fd, messages, n_, flags, timeout), OUT_ONE(timeout)));
+}
+
+static __attribute__((noinline)) int sendmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    return MESSAGES(messages, count, false, originals()->sendmmsg(fd, messages, n_, flags));
+}
 
 VP_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
 {
     unsigned most = count < MESSAGES_MAX ? count : MESSAGES_MAX;
     if (!messages_ours(messages, most))
         return GUARDED(originals()->recvmmsg(fd, messages, count, flags, timeout), OUT_ONE(timeout));
-    return MESSAGES(messages, most, true,
-                    GUARDED(originals()->recvmmsg(fd, messages, n_, flags, timeout), OUT_ONE(timeout)));
+    return recvmmsg_held(fd, messages, most, flags, timeout);
 }
 
 VP_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
@@ -154,5 +166,5 @@ VP_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int fla
     unsigned most = count < MESSAGES_MAX ? count : MESSAGES_MAX;
     if (!messages_ours(messages, most))
         return originals()->sendmmsg(fd, messages, count, flags);
-    return MESSAGES(messages, most, false, originals()->sendmmsg(fd, messages, n_, flags));
+    return sendmmsg_held(fd, messages, most, flags);
 }

@@ -39,12 +39,16 @@ VP_EXPORT int sigaltstack(const stack_t *stack, stack_t *old)
     bool set = stack && !(wanted.ss_flags & SS_DISABLE);
     void *start = set ? wanted.ss_sp : NULL;
     /* Held before the kernel knows of it: the next signal may come at once. */
-    int result = ALWAYS_HELD(set_stack(stack ? &wanted : NULL, &before), OUT(start, wanted.ss_size));
+    int result = ALWAYS_HELD(__extension__({
+                                 int error = set_stack(stack ? &wanted : NULL, &before);
+                                 if (error == 0 && set && ours(start))
+                                     resident_add(&thread_mark, start, wanted.ss_size);
+                                 error;
+                             }),
+                             OUT(start, wanted.ss_size));
     if (result != 0)
         return result;
-    if (set && ours(start))
-        resident_add(&thread_mark, start, wanted.ss_size);
-    else if (stack && resident_any())
+    if (stack && !(set && ours(start)) && resident_any())
         resident_drop(&thread_mark);
     if (old)
         *old = before;
@@ -81,5 +85,6 @@ VP_EXPORT void makecontext(ucontext_t *context, void (*function)(void), int coun
         a[i] = va_arg(more, long); /* wide enough for the pointers that some pass */
     va_end(more);
     keep_stack(context->uc_stack.ss_sp, context->uc_stack.ss_size);
+    keep_stack(context, sizeof *context); /* its mask is read and written by the kernel, where no filter looks */
     originals()->makecontext(context, function, count, TWENTY(a, 0), TWENTY(a, 20));
 }

@@ -12,9 +12,9 @@ static inline void unlock_stream(void *stream) { funlockfile(stream); }
 #define LOCKED(result, stream, call)                       \
     do {                                                   \
         flockfile(stream);                                 \
-        pthread_cleanup_push(unlock_stream, stream);       \
+        CLEANUP_PUSH(unlock_stream, stream);       \
         result = call;                                     \
-        pthread_cleanup_pop(1);                            \
+        CLEANUP_POP;                            \
     } while (0)
 
 #endif

@@ -54,14 +54,17 @@ VP_EXPORT int puts(const char *text)
 VP_EXPORT int setvbuf(FILE *stream, char *buffer, int mode, size_t size)
 {
     bool replaces = buffer || mode == _IONBF;
-    int failed = ALWAYS_HELD(originals()->setvbuf(stream, buffer, mode, size), OUT(buffer, size));
-    if (failed || !replaces)
-        return failed;
-    if (mode != _IONBF && ours(buffer))
-        resident_add(stream, buffer, size);
-    else
+    bool keeps = mode != _IONBF && ours(buffer);
+    int failed = ALWAYS_HELD(__extension__({
+                                 int error = originals()->setvbuf(stream, buffer, mode, size);
+                                 if (!error && keeps)
+                                     resident_add(stream, buffer, size);
+                                 error;
+                             }),
+                             OUT(buffer, size));
+    if (!failed && replaces && !keeps)
         resident_drop(stream);
-    return 0;
+    return failed;
 }
 
 /* What they are, but for the answer. */
@@ -81,9 +84,9 @@ VP_EXPORT void setbuf(FILE *stream, char *buffer) { setbuffer(stream, buffer, BU
         struct held buffer_ = {NULL, 0};                            \
         __typeof__(call) last_;                                     \
         resident_take(stream, &buffer_.buffer, &buffer_.size);      \
-        pthread_cleanup_push(let_go, &buffer_);                     \
+        CLEANUP_PUSH(let_go, &buffer_);                     \
         last_ = call;                                               \
-        pthread_cleanup_pop(1);                                     \
+        CLEANUP_POP;                                     \
         last_;                                                    \
     })
 

@@ -31,10 +31,10 @@ static __attribute__((noinline)) long held_call(const struct call *call, const u
     struct lease lease;
     long result;
     lease_take(&lease, call, arguments);
-    pthread_cleanup_push(end_call, &lease);
+    CLEANUP_PUSH(end_call, &lease);
     result = raw_syscall(call->number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
                          (long) arguments[3], (long) arguments[4], (long) arguments[5]);
-    pthread_cleanup_pop(1);
+    CLEANUP_POP;
     if (result >= 0 || result < -4095)
         return result;
     errno = (int) -result;

@@ -78,6 +78,7 @@ static int start_listener(void)
     if (result < 0)
         return result;
     int listener = install(FILTER_NOTIFY);
+    under_way_adopt(); /* what is stopped from here on waits: nobody else adds to the table meanwhile */
     server_serve(listener);
     if (listener >= 0)
         publish("notify", true);
@@ -112,7 +113,7 @@ void guard_start(const char *wanted)
     int looking = under_way_start();
     if (strcmp(wanted, "off") != 0)
         start_filter(looking == 0 ? wanted : "trap"); /* without it nothing that a listener holds would ever be let go */
-    if (looking == 0)
+    if (looking == 0 && strcmp(guard.how, "notify") != 0)
         under_way_adopt();
 }
 

@@ -111,10 +111,20 @@ static void handle(const struct request *request)
         server.aside[server.aside_count++] = *request;
 }
 
+/* A signal may have taken it back meanwhile, and the thread may be in another call. */
+static bool still_waits(const struct request *request)
+{
+    return SYS3(SYS_ioctl, server.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &request->id) == 0;
+}
+
 static void serve_aside(void)
 {
-    while (server.aside_count > 0 && try_to_serve(&server.aside[server.aside_count - 1]))
-        server.aside_count--;
+    unsigned served = 0;
+    while (served < server.aside_count &&
+           (!still_waits(&server.aside[served]) || try_to_serve(&server.aside[served])))
+        served++;
+    server.aside_count -= served;
+    memmove(server.aside, server.aside + served, server.aside_count * sizeof *server.aside);
 }
 
 /* ---- the thread ---- */

@@ -76,7 +76,7 @@ static enum whereabouts look_at(uint32_t thread, long *number, uint64_t argument
 {
     char path[64], content[256];
     struct text text = text_in(path, sizeof path);
-    text_addf(&text, "/proc/%u/syscall", (uint64_t) thread);
+    text_addf(&text, "/proc/thread-self/../%u/syscall", (uint64_t) thread); /* not another namespace's thread */
     ssize_t length = os_read_file(path, content, sizeof content);
     if (length < 0) /* /proc may be out of reach: only what says so itself is gone */
         return SYS2(SYS_tkill, thread, 0) == -ESRCH ? GONE : UNKNOWN;
@@ -348,10 +348,26 @@ void under_way_adopt(void)
 
 /* ---- the thread ---- */
 
+/* Of its own table: nothing of the program's may stay open because of it. */
+static void close_all(void)
+{
+    struct directory descriptors;
+    const char *name;
+    if (SYS3(SYS_close_range, 0, UINT_MAX, 0) == 0)
+        return;
+    directory_open(&descriptors, "/proc/thread-self/fd");
+    while ((name = directory_next(&descriptors)) != NULL) {
+        int fd = (int) proc_number(&name);
+        if (fd != descriptors.fd)
+            SYS1(SYS_close, fd);
+    }
+    directory_close(&descriptors);
+}
+
 static void run(void *unused)
 {
     (void) unused;
-    SYS3(SYS_close_range, 0, UINT_MAX, 0); /* of its own table */
+    close_all();
     for (;;) {
         uint32_t bell = __atomic_load_n(&table.bell, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&table.adopted, __ATOMIC_SEQ_CST) == 1)
