@@ -48,8 +48,9 @@ struct spill_io {
      * system whose locks may end while their holder lives). */
     int (*reopen)(void *context, int fd);
 
-    /* Takes lock `number` for the open file description behind `fd`, which may have it already, without waiting. It ends by
-     * unlock() or with the last descriptor. 0; -EAGAIN or -EACCES: another one has it; other errnos: no locks here. */
+    /* Takes lock `number` for the open file description behind `fd`, which may have it already, without waiting. It
+     * ends by unlock() or with the last descriptor. 0; -EAGAIN or -EACCES: another one has it; other errnos: no locks
+     * here. */
     int (*lock)(void *context, int fd, uint32_t number);
     void (*unlock)(void *context, int fd, uint32_t number);
 };

@@ -148,16 +148,12 @@ static int io_punch(void *context, int fd, uint64_t offset, uint64_t size)
 static bool is_remote(int fd)
 {
     static const uint32_t remote[] = {
-        NFS_SUPER_MAGIC,
-        SMB_SUPER_MAGIC,
-        V9FS_MAGIC,
-        AFS_SUPER_MAGIC,
-        CODA_SUPER_MAGIC,
-        0x5346414f, /* AFS, the kernel's own */
-        0xff534d42, /* CIFS */
-        0xfe534d42, /* SMB 2 */
-        0x00c36400, /* Ceph */
-        0x65735546, /* FUSE */
+        NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  V9FS_MAGIC,
+        AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, 0x5346414f, /* AFS, the kernel's own */
+        0xff534d42,                                    /* CIFS */
+        0xfe534d42,                                    /* SMB 2 */
+        0x00c36400,                                    /* Ceph */
+        0x65735546,                                    /* FUSE */
     };
     struct statfs fs;
     if (SYS2(SYS_fstatfs, fd, &fs) != 0)

@@ -13,7 +13,10 @@ static size_t rows_size(const struct spill_members *members)
     return members->slots * members->row_length * sizeof *members->rows;
 }
 
-static size_t taken_size(void) { return SPILL_MEMBERS * sizeof(_Atomic uint32_t); }
+static size_t taken_size(void)
+{
+    return SPILL_MEMBERS * sizeof(_Atomic uint32_t);
+}
 
 /* ---- the founder ---- */
 
@@ -33,11 +36,11 @@ static int try_locks(const struct spill_file *file)
 
 static int make_table(struct spill_members *members, uint32_t segments)
 {
-    size_t page = os_page_size(), row = ((size_t) segments * sizeof *members->rows + page - 1) & ~(page - 1);
+    size_t page = os_page_size(), row = ((size_t)segments * sizeof *members->rows + page - 1) & ~(page - 1);
     uint64_t slots = ROWS_BYTES / row;
     if (slots < 2)
         return -EFBIG;
-    members->slots = slots < SPILL_MEMBERS ? (uint32_t) slots : SPILL_MEMBERS;
+    members->slots = slots < SPILL_MEMBERS ? (uint32_t)slots : SPILL_MEMBERS;
     members->row_length = row / sizeof *members->rows;
     members->taken = os_map_shared(taken_size());
     members->rows = os_map_shared(rows_size(members));
@@ -62,9 +65,9 @@ int spill_members_found(struct spill_members *members, struct spill_file *file, 
 void spill_members_fini(struct spill_members *members)
 {
     if (members->taken)
-        os_unmap((void *) members->taken, taken_size());
+        os_unmap((void *)members->taken, taken_size());
     if (members->rows)
-        os_unmap((void *) members->rows, rows_size(members));
+        os_unmap((void *)members->rows, rows_size(members));
     *members = (struct spill_members){.self = SPILL_NOBODY};
 }
 

@@ -1,8 +1,8 @@
 /*
  * spill_members.h: which processes of a family share the spill file, what each of them counts, and who has died.
  *
- * A table in memory shared by the family, made by its founder before its first fork, with a slot for each process and in
- * it a row: that process's part of the count of each segment. Being alive is a lock on a byte of the slot's own, far
+ * A table in memory shared by the family, made by its founder before its first fork, with a slot for each process and
+ * in it a row: that process's part of the count of each segment. Being alive is a lock on a byte of the slot's own, far
  * beyond the file's data. It belongs to an open file description that the parent opens and locks for its child before
  * the fork, and which the child then uses for all its reading and writing. So:
  *   - There is no moment in which a child lives without its lock, whatever becomes of it, and no process that has lost
@@ -15,8 +15,9 @@
  *
  * A slot in use: `taken` was set under its lock, before anything came into the row. A slot not taken has an empty row.
  *
- * A process without a slot (there were none left, or no file to be opened) shares its parent's open file description, and
- * so could take locks that its parent has, or along with it: it looks for no dead. What it counts is lost when it dies.
+ * A process without a slot (there were none left, or no file to be opened) shares its parent's open file description,
+ * and so could take locks that its parent has, or along with it: it looks for no dead. What it counts is lost when it
+ * dies.
  *
  * The holder of LOCK_EVICT; async-signal-safe. The counts: see spill_space.h.
  */
@@ -48,8 +49,8 @@ int spill_members_found(struct spill_members *members, struct spill_file *file, 
 /** Unmaps the table; the slot was let go or stays taken. */
 void spill_members_fini(struct spill_members *members);
 
-/** Finds a slot for a child and takes it. Returns the child's descriptor, which has the lock, or a negative errno (-EUSERS:
- *  no slot is left). */
+/** Finds a slot for a child and takes it. Returns the child's descriptor, which has the lock, or a negative errno
+ * (-EUSERS: no slot is left). */
 int spill_members_admit(struct spill_members *members, const struct spill_file *file, uint32_t *slot);
 
 /** Whether the slot's process has died. Then the slot is the caller's, until spill_members_bury(). */

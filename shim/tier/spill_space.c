@@ -359,8 +359,8 @@ void spill_space_after_fork_parent(struct spill_space *space)
     space->child.fd = -1;
 }
 
-/* A slot without a process is a dead one's. A private row is this fork's, unless another thread has forked since: its counts
- * are lost then. */
+/* A slot without a process is a dead one's. A private row is this fork's, unless another thread has forked since: its
+ * counts are lost then. */
 void spill_space_fork_failed(struct spill_space *space)
 {
     spill_space_after_fork_parent(space);

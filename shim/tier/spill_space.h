@@ -7,11 +7,12 @@
  * need to know (who wrote it, when, how much) is private and copied by fork.
  *
  * A process that dies without spill_free() (killed, _exit(), exec) leaves its counts behind. They are in its row of the
- * family's table (spill_members.h), and whoever needs space next gives them back. A process may be killed between any two
- * instructions, so total and a row change in an order that lets a row's count never exceed its part of total: what
- * comes is counted in total first, what goes is taken from the row first. Whatever is between the two when a process
- * dies, the one that reaps others too, is lost until the family ends: at most one hold, one claimed segment (it stays
- * at total 1), or one segment's count of a dead process, for each death. Nothing is freed too early.
+ * family's table (spill_members.h), and whoever needs space next and has a slot itself gives them back. A process may
+ * be killed between any two instructions, so total and a row change in an order that lets a row's count never exceed
+ * its part of total: what comes is counted in total first, what goes is taken from the row first. Whatever is between
+ * the two when a process dies, the one that reaps others too, is lost until the family ends: at most one hold, one
+ * claimed segment (it stays at total 1), or one segment's count of a dead process, for each death. Nothing is freed too
+ * early.
  *
  * hold, drop: any thread, async-signal-safe. The rest: the holder of LOCK_EVICT.
  */
@@ -91,12 +92,13 @@ void spill_space_trim(struct spill_space *space);
 /** Bytes of disk space in the file. */
 uint64_t spill_space_held(const struct spill_space *space);
 
-/** Gives back what dead processes of the family counted, at most so often unless `now`. Returns whether there were any. */
+/** Gives back what dead processes of the family counted, at most so often unless `now`. Returns whether there were any.
+ */
 bool spill_space_reap(struct spill_space *space, bool now);
 
 /** Around fork, before and child while nobody loads or releases: counts everything twice; makes this process the child,
- *  with the descriptor that was opened for it and a new writer id (0, or a negative errno when there is none to be had);
- *  closes that descriptor in the parent; takes it all back. See spill.h. */
+ *  with the descriptor that was opened for it and a new writer id (0, or a negative errno when there is none to be
+ * had); closes that descriptor in the parent; takes it all back. See spill.h. */
 void spill_space_before_fork(struct spill_space *space);
 int spill_space_after_fork_child(struct spill_space *space);
 void spill_space_after_fork_parent(struct spill_space *space);

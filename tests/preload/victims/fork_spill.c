@@ -1,7 +1,7 @@
 /*
- * fork_spill MIB: a process with much more memory than its budget, none of which compresses, forks 24 children one after
+ * fork_spill MIB: a process with much more memory than its budget, none of which compresses, forks 12 children one after
  * another. Each reads some of the memory, writes some, and ends without a word: by _exit(), killed, or by exec. Between two
- * children the parent rewrites a quarter of the memory. Each child shares what is in the spill file at its fork: were that
+ * children the parent rewrites half of the memory. Each child shares what is in the spill file at its fork: were that
  * never given back, the file would grow with each. One child lives through all of that and then checks all it has.
  */
 #include "../victim.h"
@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define CHILDREN 24
+#define CHILDREN 12
 
 static uint64_t *block;
 static unsigned char *version; /* of each page */
@@ -69,7 +69,7 @@ static void one_child(int number)
         kill(pid, SIGKILL);
     if (number % 3 != 1)
         CHECK(waitpid(pid, NULL, 0) == pid);
-    for (size_t i = (size_t)number % 4; i < pages; i += 4)
+    for (size_t i = (size_t)number % 2; i < pages; i += 2)
         put(i);
     if (number % 3 == 1) {
         kill(pid, SIGKILL);
