@@ -546,6 +546,8 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
         forget_protection(engine);
         break;
     case FORK_PARENT:
+        if (engine->spill)
+            spill_after_fork_parent(engine->spill);
         break;
     }
     engine->pf->ops->fork(engine->pf, phase);

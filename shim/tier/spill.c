@@ -24,7 +24,6 @@ struct spill {
     struct seal *seal;
     size_t page_size, segment_size;
     uint64_t capacity;
-    uint32_t process; /* whose writer id is in use */
     bool forked_off;  /* no writer id was to be had in this child: it only reads */
     uint32_t open;    /* the segment that is appended to, or NONE; it has one hold */
     uint32_t open_at; /* bytes of it in use, whole blocks */
@@ -249,7 +248,7 @@ static int store_batch(struct spill *spill, const struct record *run, size_t n, 
 static int spill_store(struct tier *tier, const struct record *run, size_t n, tier_handle *handles)
 {
     struct spill *spill = spill_of(tier);
-    if (spill->forked_off || os_process_id() != spill->process)
+    if (spill->forked_off || !spill_space_is_mine(&spill->space))
         return -EPERM;
     size_t stored = 0;
     int error = 0;
@@ -345,7 +344,8 @@ static void spill_release(struct tier *tier, tier_handle handle)
     }
     atomic_fetch_sub_explicit(&spill->records, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&spill->bytes, slot_length(handle), memory_order_relaxed);
-    spill_space_drop(&spill->space, (uint32_t)(slot_position(handle) / spill->segment_size), 1);
+    if (spill_space_is_mine(&spill->space))
+        spill_space_drop(&spill->space, (uint32_t)(slot_position(handle) / spill->segment_size), 1);
 }
 
 /* ---- cleaning ---- */
@@ -457,6 +457,7 @@ static int spill_pick(struct tier *tier, enum tier_pick which, unsigned max_live
 {
     struct spill *spill = spill_of(tier);
     spill_pick_done(tier);
+    spill_space_reap(&spill->space, false); /* what only they had needed can be cleaned */
     uint32_t index = which == PICK_OLDEST ? find_oldest(spill) : find_emptiest(spill, max_live_percent);
     if (index == NONE)
         return 0;
@@ -546,7 +547,6 @@ int spill_new(struct tier **out, const struct spill_config *config)
     *spill = (struct spill){.tier.ops = &spill_ops,
                             .page_size = page_size,
                             .segment_size = segment_size_for(page_size),
-                            .process = os_process_id(),
                             .open = NONE,
                             .picked = NONE};
     const struct spill_io *io = config->io ? config->io : &spill_io_default;
@@ -596,6 +596,11 @@ void spill_before_fork(struct tier *tier)
     spill_space_before_fork(&spill_of(tier)->space);
 }
 
+void spill_after_fork_parent(struct tier *tier)
+{
+    spill_space_after_fork_parent(&spill_of(tier)->space);
+}
+
 void spill_fork_failed(struct tier *tier)
 {
     spill_space_fork_failed(&spill_of(tier)->space);
@@ -604,9 +609,9 @@ void spill_fork_failed(struct tier *tier)
 void spill_after_fork_child(struct tier *tier)
 {
     struct spill *spill = spill_of(tier);
-    spill_file_after_fork(&spill->file);
-    spill->forked_off = spill_space_new_writer(&spill->space) != 0;
-    spill->process = os_process_id();
-    close_segment(spill);
-    spill_pick_done(tier);
+    spill->forked_off = spill_space_after_fork_child(&spill->space) != 0;
+    if (spill_space_is_mine(&spill->space)) {
+        close_segment(spill);
+        spill_pick_done(tier);
+    }
 }

@@ -40,14 +40,18 @@ size_t spill_scratch_size(size_t page_size);
 size_t spill_descriptors(const struct tier *tier, int fds[2]);
 
 /**
- * Around fork, all three by the holder of LOCK_EVICT while nobody loads or releases. before: in the parent; every
- * record is then needed twice. Afterwards either fork_failed() in the parent or, where fork succeeded,
- * after_fork_child() in the child: it reads all that the parent had stored, and writes to segments of its own under a
- * writer id of its own. In a child where after_fork_child() was not called store() refuses (-EPERM), for it would use
- * nonces twice.
+ * Around fork, all four by the holder of LOCK_EVICT, the first two while nobody loads or releases. before: in the
+ * parent; every record is then needed twice. after_fork_child: the child reads all that the parent had stored, and
+ * writes to segments of its own under a writer id of its own. after_fork_parent: in the parent, whether fork succeeded
+ * or not: until then the child counts as alive. fork_failed: after that one, by the thread that forked; others may have
+ * forked since. A child that ends in any way gives back what it needed, when another process of the family wants space.
+ * (Where there is no telling who lives, see spill_members.h, only spill_free() does.) In a child where
+ * after_fork_child() was not called store() refuses (-EPERM), for it would use nonces twice, and release() does nothing
+ * but count.
  */
 void spill_before_fork(struct tier *tier);
-void spill_fork_failed(struct tier *tier);
 void spill_after_fork_child(struct tier *tier);
+void spill_after_fork_parent(struct tier *tier);
+void spill_fork_failed(struct tier *tier);
 
 #endif

@@ -59,11 +59,33 @@ void spill_file_close(struct spill_file *file)
     os_close(file->fd);
 }
 
-void spill_file_after_fork(struct spill_file *file)
+void spill_file_after_fork(struct spill_file *file, int fd)
 {
     file->io->stop(file->context, file->state);
     file->state = NULL;
     file->started = false;
+    if (fd < 0)
+        return;
+    os_close(file->fd);
+    file->fd = fd;
+}
+
+/* ---- descriptions and their locks ---- */
+
+int spill_file_reopen(const struct spill_file *file)
+{
+    int fd = file->io->reopen(file->context, file->fd);
+    return fd < 0 ? fd : os_fd_raise(fd);
+}
+
+int spill_file_lock(const struct spill_file *file, int fd, uint32_t number)
+{
+    return file->io->lock(file->context, fd, number);
+}
+
+void spill_file_unlock(const struct spill_file *file, int fd, uint32_t number)
+{
+    file->io->unlock(file->context, fd, number);
 }
 
 /* ---- whole reads and writes ---- */

@@ -28,8 +28,16 @@ int spill_file_open(struct spill_file *file, const char *directory, int fd, cons
 
 void spill_file_close(struct spill_file *file);
 
-/** In a forked child: the descriptor is shared, what belongs to writing is made anew at the first write. */
-void spill_file_after_fork(struct spill_file *file);
+/** In a forked child: what belongs to writing is made anew at the first write. The descriptor becomes `fd`, from the
+ *  parent's spill_file_reopen(), or, when that is negative, is shared. */
+void spill_file_after_fork(struct spill_file *file, int fd);
+
+/** A second open file description of the file, moved to a high number; or a negative errno. */
+int spill_file_reopen(const struct spill_file *file);
+
+/** Locks of the file's open file descriptions, by number; see spill_io.h. */
+int spill_file_lock(const struct spill_file *file, int fd, uint32_t number);
+void spill_file_unlock(const struct spill_file *file, int fd, uint32_t number);
 
 /** Reads all of [offset, offset + size). Returns 0, or -EIO. Async-signal-safe, any thread. */
 int spill_file_read(const struct spill_file *file, void *buffer, size_t size, uint64_t offset);

@@ -43,6 +43,16 @@ struct spill_io {
 
     /* Takes the disk space of [offset, offset + size) away; the file stays as long. */
     int (*punch)(void *context, int fd, uint64_t offset, uint64_t size);
+
+    /* A second open file description of the file, close-on-exec: a descriptor, or a negative errno (-EOPNOTSUPP: a file
+     * system whose locks may end while their holder lives). */
+    int (*reopen)(void *context, int fd);
+
+    /* Takes lock `number` for the open file description behind `fd`, which may have it already, without waiting. It
+     * ends by unlock() or with the last descriptor. 0; -EAGAIN or -EACCES: another one has it; other errnos: no locks
+     * here. */
+    int (*lock)(void *context, int fd, uint32_t number);
+    void (*unlock)(void *context, int fd, uint32_t number);
 };
 
 extern const struct spill_io spill_io_default;

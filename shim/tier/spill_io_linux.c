@@ -19,6 +19,7 @@
 
 #include "../../platform/linux/syscall.h"
 #include "../../platform/os.h"
+#include "../base/text.h"
 #include "spill_io.h"
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -143,6 +144,61 @@ static int io_punch(void *context, int fd, uint64_t offset, uint64_t size)
     return (int)SYS4(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
 }
 
+/* What another machine or a server says about locks is not to be relied on: a connection that breaks ends them. */
+static bool is_remote(int fd)
+{
+    static const uint32_t remote[] = {
+        NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  V9FS_MAGIC,
+        AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, 0x5346414f, /* AFS, the kernel's own */
+        0xff534d42,                                    /* CIFS */
+        0xfe534d42,                                    /* SMB 2 */
+        0x00c36400,                                    /* Ceph */
+        0x65735546,                                    /* FUSE */
+    };
+    struct statfs fs;
+    if (SYS2(SYS_fstatfs, fd, &fs) != 0)
+        return true;
+    for (size_t i = 0; i < sizeof remote / sizeof *remote; i++)
+        if ((uint32_t)fs.f_type == remote[i])
+            return true;
+    return false;
+}
+
+/* By the calling thread's directory: the process's own is empty once the first thread has ended. */
+static int io_reopen(void *context, int fd)
+{
+    (void)context;
+    char path[64];
+    struct text text = text_in(path, sizeof path);
+    if (is_remote(fd))
+        return -EOPNOTSUPP;
+    long flags = SYS2(SYS_fcntl, fd, F_GETFL);
+    if (flags < 0)
+        return (int)flags;
+    text_addf(&text, "/proc/thread-self/fd/%u", (uint64_t)fd);
+    return os_open(path, O_RDWR | (flags & O_DIRECT), 0);
+}
+
+/* Beyond any data: file systems end well below 2^62. */
+static long lock_byte(int fd, short type, uint32_t number)
+{
+    struct flock lock = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = (INT64_C(1) << 62) + (off_t)number, .l_len = 1};
+    return SYS3(SYS_fcntl, fd, F_OFD_SETLK, &lock);
+}
+
+static int io_lock(void *context, int fd, uint32_t number)
+{
+    (void)context;
+    return (int)lock_byte(fd, F_WRLCK, number);
+}
+
+static void io_unlock(void *context, int fd, uint32_t number)
+{
+    (void)context;
+    lock_byte(fd, F_UNLCK, number);
+}
+
 const struct spill_io spill_io_default = {
     .start = io_start,
     .stop = io_stop,
@@ -151,6 +207,9 @@ const struct spill_io spill_io_default = {
     .read = io_read,
     .allocate = io_allocate,
     .punch = io_punch,
+    .reopen = io_reopen,
+    .lock = io_lock,
+    .unlock = io_unlock,
 };
 
 /* ---- opening (ordinary code) ---- */

@@ -6,8 +6,13 @@
  * free when total is 0 and is claimed by compare-and-swap. What only the writer and those who forked from it afterwards
  * need to know (who wrote it, when, how much) is private and copied by fork.
  *
- * A process that dies without spill_free() leaves its counts behind, and their segments stay taken until the family is
- * gone. Reaping them needs a list of members and belongs to the process tree (later).
+ * A process that dies without spill_free() (killed, _exit(), exec) leaves its counts behind. They are in its row of the
+ * family's table (spill_members.h), and whoever needs space next and has a slot itself gives them back. A process may
+ * be killed between any two instructions, so total and a row change in an order that lets a row's count never exceed
+ * its part of total: what comes is counted in total first, what goes is taken from the row first. Whatever is between
+ * the two when a process dies, the one that reaps others too, is lost until the family ends: at most one hold, one
+ * claimed segment (it stays at total 1), or one segment's count of a dead process, for each death. Nothing is freed too
+ * early.
  *
  * hold, drop: any thread, async-signal-safe. The rest: the holder of LOCK_EVICT.
  */
@@ -16,7 +21,7 @@
 
 #include <stdatomic.h>
 
-#include "spill_file.h"
+#include "spill_members.h"
 
 /* Private knowledge of one segment. */
 struct spill_segment {
@@ -37,10 +42,21 @@ struct spill_space {
     uint32_t limit;  /* segments that the file may have */
     uint32_t cursor; /* where the search for a free segment goes on */
     uint64_t writer, sequence;
+    uint32_t process; /* whose writer id and counts these are; 0: nobody's */
     struct spill_segment *segments;
-    _Atomic uint32_t *mine;
+    _Atomic uint16_t *mine;      /* a row of the table, or one of `own` */
+    _Atomic uint16_t *own[2];    /* private: for a process without a slot, and for its child without one */
     _Atomic uint32_t *total;     /* shared */
     struct spill_family *family; /* shared */
+    struct spill_members members;
+    bool founded, told;
+    uint64_t reaped_ns; /* when this process last looked for dead ones */
+    struct {
+        _Atomic uint16_t *row; /* what the child counts; NULL: nothing */
+        uint32_t slot;         /* SPILL_NOBODY: row is private */
+        int fd;                /* the child's, or -1 */
+        uint32_t thread;       /* that forked, until it is known whether that failed; or 0 */
+    } child;                   /* of the last fork */
 };
 
 /** Makes the table for a file of at most `max_bytes`. Returns 0 or a negative errno (-EINVAL: under two segments). */
@@ -55,6 +71,11 @@ void spill_space_fini(struct spill_space *space);
  * room. Returns 0, or -ENOSPC or what the device said.
  */
 int spill_space_claim(struct spill_space *space, bool last, uint32_t *index);
+
+/** Whether the counts and the writer id are this process's. They are not in one that was made behind our back (_Fork,
+ *  clone), nor in its children: nothing may be stored or dropped there. What they read is there while their maker keeps
+ *  it. */
+bool spill_space_is_mine(const struct spill_space *space);
 
 /** Counts `count` records or holds more in a segment that has at least one. */
 void spill_space_hold(struct spill_space *space, uint32_t index, uint32_t count);
@@ -71,11 +92,16 @@ void spill_space_trim(struct spill_space *space);
 /** Bytes of disk space in the file. */
 uint64_t spill_space_held(const struct spill_space *space);
 
-/** Around fork, while nobody loads or releases: counts everything twice; takes that back when fork failed. */
-void spill_space_before_fork(struct spill_space *space);
-void spill_space_fork_failed(struct spill_space *space);
+/** Gives back what dead processes of the family counted, at most so often unless `now`. Returns whether there were any.
+ */
+bool spill_space_reap(struct spill_space *space, bool now);
 
-/** A new writer id: in the constructor and in every forked child. Returns 0 or a negative errno. */
-int spill_space_new_writer(struct spill_space *space);
+/** Around fork, before and child while nobody loads or releases: counts everything twice; makes this process the child,
+ *  with the descriptor that was opened for it and a new writer id (0, or a negative errno when there is none to be
+ * had); closes that descriptor in the parent; takes it all back. See spill.h. */
+void spill_space_before_fork(struct spill_space *space);
+int spill_space_after_fork_child(struct spill_space *space);
+void spill_space_after_fork_parent(struct spill_space *space);
+void spill_space_fork_failed(struct spill_space *space);
 
 #endif

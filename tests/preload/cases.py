@@ -53,6 +53,7 @@ class Case:
     outside: int = 4  # MiB of its other memory, about
     huge: bool = False  # its blocks exceed the default budget too: paging arms in any mode
     above_cap: bool = False  # may exceed the budget
+    spilled: Optional[int] = None  # MiB of spill file that each process sees, at most
     options: tuple = ()  # further options for vprun
     wrapper: tuple = ()  # what starts vprun
     environment: dict = field(default_factory=dict)
@@ -273,6 +274,11 @@ CASES = {
     "fork_basic": Case(
         victim("fork_basic"), touched=96, above_cap=True,
         ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    # Its memory twice (one child lasts), a part for the child of the moment, what is dead in segments, growth by 64 MiB. Six
+    # generations of children, never given back, are far more.
+    "fork_spill": Case(
+        victim("fork_spill", 128), expect=says("data intact\n"), touched=128, above_cap=True, spilled=512, timeout=120,
+        ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
     **{f"signal_{mode}": Case(
         victim("signal_own_segv", mode), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")) for mode in ("handler", "bus", "null", "raise", "default", "signal")},

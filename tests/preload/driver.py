@@ -279,6 +279,8 @@ def check_stats(case, context, run):
             raise Failure(f"{who}: self_test: {one['self_test']}")
         if one["poisoned_pages"] != 0:
             raise Failure(f"{who}: {one['poisoned_pages']} poisoned pages")
+        if case.spilled is not None and one["spilled_bytes"] > case.spilled << 20:
+            raise Failure(f"{who}: a spill file of {one['spilled_bytes'] >> 20} MiB, {case.spilled} expected at most")
     if not os.WIFEXITED(run.status):
         return
     total = {key: sum(one[key] for one in stats) for key in ("faults", "evictions", "spill_writes")}

@@ -786,6 +786,7 @@ Test(spill, parent_and_child_share_the_file_without_overlap)
         spill_free(model.tier);
         _exit(0);
     }
+    spill_after_fork_parent(model.tier);
     rewrite_and_verify(&model, 150);
     int status = -1;
     cr_assert_eq(waitpid(child, &status, 0), child);
@@ -816,6 +817,7 @@ Test(spill, a_child_keeps_what_the_parent_releases)
         model_verify_all(&model);
         _exit(0);
     }
+    spill_after_fork_parent(model.tier);
     for (uint64_t page = 1; page <= model.count; page++)
         model_drop(&model, page);
     rewrite_and_verify(&model, 250);
@@ -835,6 +837,7 @@ Test(spill, a_failed_fork_leaves_no_trace)
             for (uint64_t page = 1; page <= model.count; page++)
                 model_drop(&model, page);
         spill_before_fork(model.tier);
+        spill_after_fork_parent(model.tier);
         spill_fork_failed(model.tier);
         model_verify_all(&model);
     }
