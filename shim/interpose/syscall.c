@@ -74,7 +74,7 @@ VP_EXPORT long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, ui
 
 long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
-    bool pointers = is_ours(a) | is_ours(b) | is_ours(c) | is_ours(d) | is_ours(e) | is_ours(f);
+    bool pointers = is_ours(a) || is_ours(b) || is_ours(c) || is_ours(d) || is_ours(e) || is_ours(f);
     if (__builtin_expect(number == SYS_close, 0) && os_fd_is_own((int) a)) {
         errno = EBADF; /* the program has never opened it */
         return -1;
