@@ -175,6 +175,25 @@ static void explain(const struct record *record, uint64_t found, size_t i)
     dprintf(STDERR_FILENO, "  found: not a word of any content (torn, or a patch's)\n");
 }
 
+/* The pages around the wrong one: '.' right, 'z' zeros where there should be content, 'x' something else, '-' never
+ * written. A loss has the shape of what lost it: a page, a granule, a block's end. */
+static void show_around(const struct block *block, size_t page)
+{
+    char map[2 * 48 + 2];
+    size_t first = page < 48 ? 0 : page - 48, n = 0;
+    for (size_t i = first; i < block->pages && n < sizeof map - 1; i++) {
+        static const uint64_t zeros[WORDS];
+        uint64_t right[WORDS];
+        page_of(&block->records[i], right);
+        map[n++] = !block->records[i].key                             ? '-'
+                   : memcmp(block->p + i * PAGE, right, PAGE) == 0    ? '.'
+                   : memcmp(block->p + i * PAGE, zeros, PAGE) == 0    ? 'z'
+                                                                      : 'x';
+    }
+    map[n] = 0;
+    dprintf(STDERR_FILENO, "  pages %zu to %zu: %s\n", first, first + n, map);
+}
+
 /* `seen` is the page as the access saw it. */
 static void mismatch(struct thread *t, const struct block *block, size_t page, const uint64_t *seen)
 {
@@ -206,6 +225,7 @@ static void mismatch(struct thread *t, const struct block *block, size_t page, c
             record->patch_start, record->patch_length, wrong, PAGE, first, last, later, (unsigned long long)right[word],
             (unsigned long long)seen[word], word * 8, (void *)(block->p + page * PAGE + word * 8));
     explain(record, seen[word], word);
+    show_around(block, page);
     if (options.abort) {
         raise(SIGSTOP);
         abort();
