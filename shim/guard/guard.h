@@ -14,20 +14,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum guard_kind {
+    GUARD_OFF,
+    GUARD_KERNEL, /* the kernel's own faults are served */
+    GUARD_NOTIFY, /* a filter, and a thread that hears of what it stops */
+    GUARD_TRAP,   /* a filter, and signals */
+};
+
 struct guard {
-    bool serving;     /* the net is there, or the kernel's own faults are served; set when paging arms, read by any thread */
-    bool filtered;    /* the net is a filter: calls through raw_syscall() pass it; likewise */
-    const char *how;  /* for reports: "off", "notify", "trap", "kernel" */
+    uint32_t kind;    /* enum guard_kind; set when paging arms, read by any thread */
     uint64_t stopped; /* calls that the net has stopped; any thread */
 };
 
 extern struct guard guard;
 
 /** Whether calls are seen to without the stand-ins: those that are rarely called need not do it twice. Any thread. */
-static inline bool guard_serves(void) { return __atomic_load_n(&guard.serving, __ATOMIC_ACQUIRE); }
+static inline bool guard_serves(void) { return __atomic_load_n(&guard.kind, __ATOMIC_ACQUIRE) != GUARD_OFF; }
 
-/** Whether a stand-in that holds its buffers should call raw_syscall(): libc's own call would be stopped once more. */
-static inline bool guard_filters(void) { return __atomic_load_n(&guard.filtered, __ATOMIC_RELAXED); }
+/** Whether a stand-in that holds its buffers should pass the filter (interpose/through.h): libc's own call would be stopped
+ *  once more. */
+static inline bool guard_filters(void) { return __atomic_load_n(&guard.kind, __ATOMIC_RELAXED) >= GUARD_NOTIFY; }
+
+/** For reports: "off", "kernel", "notify" or "trap". */
+const char *guard_name(void);
 
 /** Puts up the net, before the first page can be absent. `wanted`: "notify", "trap", or "off". Holder of LOCK_LIFECYCLE.
  *  What cannot be had is replaced by the next best, with one line to the user where that leaves gaps. */

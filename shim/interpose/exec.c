@@ -164,7 +164,7 @@ static int spawn_held(spawn *original, pid_t *pid, const char *path, const posix
 {
     int error;
     struct held held[SPAWN_ROOM];
-    struct holds holds = {held, SPAWN_ROOM, 0};
+    struct holds holds = {.held = held, .room = SPAWN_ROOM};
     CLEANUP_PUSH(let_go_all, &holds);
     each_part(path, arguments, environment, hold_part, &holds);
     error = ALWAYS_HELD(original(pid, path, actions, attributes, arguments, environment), OUT_ONE(pid), IN_ONE(actions),

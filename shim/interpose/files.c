@@ -4,16 +4,14 @@
  * Not here: what libc reads and writes in user mode only (readdir, realpath).
  */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 
-#include "../guard/linux/calls.h"
-#include "../guard/linux/lease.h"
+#include "held_call.h"
 #include "hooks.h"
 #include "parts.h"
-#include "through.h"
 
 /* The kernel gives no more of a path than this. */
 static size_t path_room(size_t size) { return size < PATH_MAX ? size : PATH_MAX; }
@@ -198,22 +196,11 @@ STAND_IN(ssize_t, splice, (int from, off64_t *from_offset, int to, off64_t *to_o
         argument_;                          \
     })
 
-static void end_lease(void *lease) { lease_end(lease); }
-
 /* What its structure points to is found by looking at the structure, wherever that lies. */
-static __attribute__((noinline)) int held_ioctl(int fd, unsigned long request, void *argument)
+SLOW int held_ioctl(int fd, unsigned long request, void *argument)
 {
-    const uint64_t arguments[CALL_ARGUMENTS] = {(uint64_t) fd, request, (uintptr_t) argument};
-    struct lease lease;
-    int result;
-    lease_take(&lease, call_find(SYS_ioctl), arguments);
-    CLEANUP_PUSH(end_lease, &lease);
-    long answer = raw_syscall(SYS_ioctl, fd, (long) request, (long) argument, 0, 0, 0); /* no cancellation point */
-    result = answer < 0 ? -1 : (int) answer;
-    if (answer < 0)
-        errno = (int) -answer;
-    CLEANUP_POP;
-    return result;
+    return (int) held_call(call_find(SYS_ioctl),
+                           (const uint64_t[CALL_ARGUMENTS]){(uint64_t) fd, request, (uintptr_t) argument});
 }
 
 VP_EXPORT int ioctl(int fd, unsigned long request, ...)

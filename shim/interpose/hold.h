@@ -31,6 +31,9 @@ void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
         _pthread_cleanup_pop(&cleanup_, 1);           \
     }
 
+/* The rare way of a stand-in, kept apart so that the common one is a check and a jump. */
+#define SLOW static __attribute__((noinline))
+
 /* In the arena: the one check that a buffer elsewhere costs. */
 static inline bool ours(const void *buffer) { return guard_ours(buffer); }
 

@@ -4,15 +4,11 @@
  *
  * A buffer larger than a quarter of the budget is passed on in windows; the caller still gets the full count wherever
  * one call would have given it. One range check is all that a buffer elsewhere costs.
- *
  */
-#include <errno.h>
-#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
 #include "hold.h"
 #include "hooks.h"
@@ -22,9 +18,6 @@
 
 /* The most that Linux transfers in one call, whatever it is asked for. */
 #define CALL_MAX ((size_t) 0x7ffff000)
-
-/* Kept apart, so that a call on other memory is a check and a jump. */
-#define SLOW __attribute__((noinline))
 
 /* ---- read and write ---- */
 
@@ -38,13 +31,13 @@ static bool more(ssize_t got, size_t asked, size_t *done)
 
 static ssize_t outcome(ssize_t last, size_t done) { return done > 0 ? (ssize_t) done : last; }
 
+/* A size that the kernel refuses is for it to refuse. */
+static bool plausible_size(size_t size) { return (ssize_t) size >= 0; }
+
 /*
  * Runs `call` over the buffer in windows. In `call`, at_ and n_ are the window; done_ is what is done already.
  * whole: go on after a full window (else one window is an answer that the caller must expect anyway).
  */
-/* A size that the kernel refuses is for it to refuse. */
-static bool plausible_size(size_t size) { return (ssize_t) size >= 0; }
-
 #define WINDOWED(buffer, size, write, whole, call)                                          \
     __extension__({                                                                          \
         size_t total_ = (size) < CALL_MAX ? (size) : CALL_MAX;                              \
@@ -74,7 +67,7 @@ static bool plausible_size(size_t size) { return (ssize_t) size >= 0; }
         all_;                                                                                       \
     })
 
-SLOW static ssize_t read_ours(int fd, void *buffer, size_t size)
+SLOW ssize_t read_ours(int fd, void *buffer, size_t size)
 {
     return WINDOWED(buffer, size, true, kind_is_file(fd), THROUGH(SYS_read, fd, at_, n_, 0, 0, 0, originals()->read(fd, at_, n_)));
 }
@@ -93,7 +86,7 @@ VP_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room)
     return read(fd, buffer, size);
 }
 
-SLOW static ssize_t write_ours(int fd, const void *buffer, size_t size)
+SLOW ssize_t write_ours(int fd, const void *buffer, size_t size)
 {
     return TRANSFER(fd, size, true, false, THROUGH(SYS_write, fd, at_, n_, 0, 0, 0, originals()->write(fd, at_, n_)));
 }
@@ -105,9 +98,9 @@ VP_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
     return write_ours(fd, buffer, size);
 }
 
-SLOW static ssize_t pread64_ours(int fd, void *buffer, size_t size, off64_t offset)
+SLOW ssize_t pread64_ours(int fd, void *buffer, size_t size, off64_t offset)
 {
-    return WINDOWED(buffer, size, true, true, 
+    return WINDOWED(buffer, size, true, true,
                     THROUGH(SYS_pread64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
                             originals()->pread64(fd, at_, n_, offset + (off64_t) done_)));
 }
@@ -135,9 +128,9 @@ VP_EXPORT ssize_t __pread64_chk(int fd, void *buffer, size_t size, off64_t offse
     return pread64(fd, buffer, size, offset);
 }
 
-SLOW static ssize_t pwrite64_ours(int fd, const void *buffer, size_t size, off64_t offset)
+SLOW ssize_t pwrite64_ours(int fd, const void *buffer, size_t size, off64_t offset)
 {
-    return WINDOWED(buffer, size, false, true, 
+    return WINDOWED(buffer, size, false, true,
                     THROUGH(SYS_pwrite64, fd, at_, n_, offset + (off64_t) done_, 0, 0,
                             originals()->pwrite64(fd, at_, n_, offset + (off64_t) done_)));
 }
@@ -166,9 +159,9 @@ VP_EXPORT ssize_t getrandom(void *buffer, size_t size, unsigned flags)
 /* Each look at the same bytes (MSG_PEEK) begins anew: there one window has to do. */
 static bool waits_for_all(int flags) { return (flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL; }
 
-SLOW static ssize_t recv_ours(int fd, void *buffer, size_t size, int flags)
+SLOW ssize_t recv_ours(int fd, void *buffer, size_t size, int flags)
 {
-    return TRANSFER(fd, size, waits_for_all(flags), true, 
+    return TRANSFER(fd, size, waits_for_all(flags), true,
                     THROUGH(SYS_recvfrom, fd, at_, n_, flags, 0, 0, originals()->recv(fd, at_, n_, flags)));
 }
 
@@ -186,9 +179,9 @@ VP_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t size, size_t room, int
     return recv(fd, buffer, size, flags);
 }
 
-SLOW static ssize_t send_ours(int fd, const void *buffer, size_t size, int flags)
+SLOW ssize_t send_ours(int fd, const void *buffer, size_t size, int flags)
 {
-    return TRANSFER(fd, size, true, false, 
+    return TRANSFER(fd, size, true, false,
                     THROUGH(SYS_sendto, fd, at_, n_, flags, 0, 0, originals()->send(fd, at_, n_, flags)));
 }
 
@@ -207,7 +200,7 @@ VP_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t size, int flags, sockadd
     ssize_t got;
     HOLD(address_, address, length ? *length : 0, true);
     HOLD(length_, length, sizeof *length, true);
-    got = TRANSFER(fd, size, waits_for_all(flags), true, 
+    got = TRANSFER(fd, size, waits_for_all(flags), true,
                    THROUGH(SYS_recvfrom, fd, at_, n_, flags, address, length,
                            originals()->recvfrom(fd, at_, n_, flags, from, length)));
     LET_GO;
@@ -222,7 +215,7 @@ VP_EXPORT ssize_t sendto(int fd, const void *buffer, size_t size, int flags, soc
         return originals()->sendto(fd, buffer, size, flags, to, length);
     ssize_t put;
     HOLD(address_, address, length, false);
-    put = TRANSFER(fd, size, true, false, 
+    put = TRANSFER(fd, size, true, false,
                    THROUGH(SYS_sendto, fd, at_, n_, flags, address, length,
                            originals()->sendto(fd, at_, n_, flags, to, length)));
     LET_GO;

@@ -27,28 +27,14 @@ STAND_IN(int, msgsnd, (int queue, const void *message, size_t size, int flags), 
 
 /* ---- vectors: what is ours of them is held ---- */
 
-static bool any_part_ours(const struct iovec *vector, unsigned long count)
-{
-    bool any = ours(vector);
-    for (unsigned long i = 0; !any && i < count; i++)
-        any = ours(vector[i].iov_base);
-    return any;
-}
-
-static void hold_vector(struct holds *holds, const struct iovec *vector, unsigned long count, bool write)
-{
-    for (unsigned long i = 0; i < count; i++)
-        holds_add(holds, (struct part){vector[i].iov_base, vector[i].iov_len, write});
-}
-
-static __attribute__((noinline)) ssize_t vmsplice_held(int fd, const struct iovec *vector, size_t count, unsigned flags)
+SLOW ssize_t vmsplice_held(int fd, const struct iovec *vector, size_t count, unsigned flags)
 {
     ssize_t done;
     struct held held[IOV_MAX];
-    struct holds holds = {held, IOV_MAX, 0};
+    struct holds holds = {.held = held, .room = IOV_MAX};
     HOLD(parts, vector, count * sizeof *vector, false);
     CLEANUP_PUSH(let_go_all, &holds);
-    hold_vector(&holds, vector, count, true);
+    holds_add_vector(&holds, vector, count, true);
     done = originals()->vmsplice(fd, vector, count, flags);
     CLEANUP_POP;
     LET_GO;
@@ -57,7 +43,7 @@ static __attribute__((noinline)) ssize_t vmsplice_held(int fd, const struct iove
 
 VP_EXPORT ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
 {
-    if (!vector || count > IOV_MAX || !any_part_ours(vector, count))
+    if (!vector || count > IOV_MAX || !vector_ours(vector, count))
         return originals()->vmsplice(fd, vector, count, flags);
     return vmsplice_held(fd, vector, count, flags);
 }
@@ -65,23 +51,22 @@ VP_EXPORT ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, uns
 typedef ssize_t across(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long);
 
 /* `write`: into our memory. */
-static __attribute__((noinline)) ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec *local,
-                                                  unsigned long local_count, const struct iovec *remote,
-                                                  unsigned long remote_count, unsigned long flags)
+SLOW ssize_t transfer(across *call, bool write, pid_t pid, const struct iovec *local, unsigned long local_count,
+                      const struct iovec *remote, unsigned long remote_count, unsigned long flags)
 {
     bool own = (uint32_t) pid == os_process_id();
-    if (!local || local_count > IOV_MAX || (!own && !any_part_ours(local, local_count)))
+    if (!local || local_count > IOV_MAX || (!own && !vector_ours(local, local_count)))
         return GUARDED(call(pid, local, local_count, remote, remote_count, flags),
                        IN(remote, remote_count * sizeof *remote));
     ssize_t done;
     struct held held[IOV_MAX];
-    struct holds holds = {held, IOV_MAX, 0};
+    struct holds holds = {.held = held, .room = IOV_MAX};
     HOLD(vector, local, local_count * sizeof *local, false);
     HOLD(other, remote, remote_count * sizeof *remote, false);
     CLEANUP_PUSH(let_go_all, &holds);
-    hold_vector(&holds, local, local_count, write);
+    holds_add_vector(&holds, local, local_count, write);
     if (own && remote_count <= IOV_MAX && can_read(remote))
-        hold_vector(&holds, remote, remote_count, !write); /* of our own too, even then, the kernel only takes what is there */
+        holds_add_vector(&holds, remote, remote_count, !write); /* of our own too, even then, the kernel only takes what is there */
     done = call(pid, local, local_count, remote, remote_count, flags);
     CLEANUP_POP;
     LET_GO;

@@ -9,8 +9,11 @@
 #ifndef VP_INTERPOSE_PARTS_H
 #define VP_INTERPOSE_PARTS_H
 
+#include <limits.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "hold.h"
 
@@ -70,6 +73,7 @@ struct holds {
     struct held *held;
     size_t room;
     size_t count;
+    size_t bytes; /* pinned */
 };
 
 /* Holds one more part where it is in the arena. Returns false where there is no room to remember it. */
@@ -87,7 +91,37 @@ static inline bool holds_add(struct holds *holds, struct part part)
     *held = (struct held){part.start, 0};
     holds->count++;
     *held = hold(part.start, size, part.write);
+    holds->bytes += held->size;
     return true;
+}
+
+/* Each buffer of a vector. Returns false where there was not room to remember all of them. */
+static inline bool holds_add_vector(struct holds *holds, const struct iovec *vector, size_t count, bool write)
+{
+    bool all = true;
+    for (size_t i = 0; i < count; i++)
+        all &= holds_add(holds, (struct part){vector[i].iov_base, vector[i].iov_len, write});
+    return all;
+}
+
+/* Whether the kernel takes a vector of so many parts. */
+static inline bool plausible(size_t count) { return count > 0 && count <= IOV_MAX; }
+
+static inline bool vector_ours(const struct iovec *vector, size_t count)
+{
+    if (ours(vector))
+        return true;
+    for (size_t i = 0; i < count; i++)
+        if (ours(vector[i].iov_base))
+            return true;
+    return false;
+}
+
+/* What a message points to, the message itself left aside. */
+static inline bool message_parts_ours(const struct msghdr *message)
+{
+    return ours(message->msg_name) || ours(message->msg_control) ||
+           (plausible(message->msg_iovlen) && vector_ours(message->msg_iov, message->msg_iovlen));
 }
 
 static inline void holds_add_all(struct holds *holds, const struct part *parts, size_t count)
@@ -111,7 +145,7 @@ static inline void let_go_all(void *argument)
         __typeof__(call) result_;                                           \
         if (__builtin_expect(any(parts_, PARTS_), 0)) {                     \
             struct held held_[PARTS_];                                      \
-            struct holds holds_ = {held_, PARTS_, 0};                       \
+            struct holds holds_ = {.held = held_, .room = PARTS_};          \
             CLEANUP_PUSH(let_go_all, &holds_);                      \
             holds_add_all(&holds_, parts_, PARTS_);                         \
             result_ = call;                                                 \
@@ -128,7 +162,7 @@ static inline void let_go_all(void *argument)
 
 /* The rare way is a function of its own: the common one is a few instructions and a jump. */
 #define STAND_IN_IF(any, result, name, parameters, arguments, ...)                              \
-    static __attribute__((noinline)) result held_##name parameters                              \
+    SLOW result held_##name parameters                                                          \
     {                                                                                           \
         return HELD_IF(any, originals()->name arguments, __VA_ARGS__);                          \
     }                                                                                           \

@@ -74,20 +74,12 @@ static size_t vector_length(const struct msghdr *message)
     return message->msg_iovlen <= IOV_MAX ? message->msg_iovlen : 0;
 }
 
-static bool message_ours(const struct msghdr *message)
-{
-    bool any = ours(message->msg_name) || ours(message->msg_control) || ours(message->msg_iov);
-    for (size_t i = 0; !any && i < vector_length(message); i++)
-        any = ours(message->msg_iov[i].iov_base);
-    return any;
-}
-
 /* The net too has only so much room for the parts of one call, and no way to make it a smaller one. */
 static bool messages_ours(const struct mmsghdr *messages, unsigned count)
 {
     bool any = ours(messages);
     for (unsigned i = 0; messages && !any && i < count; i++)
-        any = message_ours(&messages[i].msg_hdr);
+        any = message_parts_ours(&messages[i].msg_hdr);
     return any;
 }
 
@@ -102,25 +94,14 @@ static bool hold_message(struct holds *holds, const struct msghdr *message, bool
     for (size_t i = 0; i < sizeof header / sizeof *header; i++)
         if (!holds_add(holds, header[i]))
             return false;
-    for (size_t i = 0; i < vector_length(message); i++)
-        if (!holds_add(holds, (struct part){message->msg_iov[i].iov_base, message->msg_iov[i].iov_len, write}))
-            return false;
-    return true;
-}
-
-static size_t held_bytes(const struct holds *holds)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < holds->count; i++)
-        bytes += holds->held[i].size;
-    return bytes;
+    return holds_add_vector(holds, message->msg_iov, vector_length(message), write);
 }
 
 /* Holds as many as there is room for, and memory: always one. Returns how many. */
 static unsigned hold_messages(struct holds *holds, const struct mmsghdr *messages, unsigned count, bool write)
 {
     for (unsigned i = 0; i < count; i++)
-        if (!hold_message(holds, &messages[i].msg_hdr, write) || held_bytes(holds) > guard_window())
+        if (!hold_message(holds, &messages[i].msg_hdr, write) || holds->bytes > guard_window())
             return i > 0 ? i : 1;
     return count;
 }
@@ -130,25 +111,25 @@ static unsigned hold_messages(struct holds *holds, const struct mmsghdr *message
     __extension__({                                                                 \
         int done_;                                                                  \
         struct held room_[MESSAGE_ROOM];                                            \
-        struct holds all_ = {room_, MESSAGE_ROOM, 0};                               \
+        struct holds all_ = {.held = room_, .room = MESSAGE_ROOM};                  \
         HOLD(array_, messages, (count) * sizeof *(messages), true);                 \
-        CLEANUP_PUSH(let_go_all, &all_);                                  \
+        CLEANUP_PUSH(let_go_all, &all_);                                            \
         unsigned n_ = hold_messages(&all_, messages, count, write);                 \
         done_ = call;                                                               \
-        CLEANUP_POP;                                                     \
+        CLEANUP_POP;                                                                \
         LET_GO;                                                                     \
         done_;                                                                      \
     })
 
 /* Kept apart: their room on the stack is not for those who need none of it. */
-static __attribute__((noinline)) int recvmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags,
+SLOW int recvmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags,
                                                    struct timespec *timeout)
 {
     return MESSAGES(messages, count, true,
                     GUARDED(originals()->recvmmsg(fd, messages, n_, flags, timeout), OUT_ONE(timeout)));
 }
 
-static __attribute__((noinline)) int sendmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags)
+SLOW int sendmmsg_held(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
     return MESSAGES(messages, count, false, originals()->sendmmsg(fd, messages, n_, flags));
 }

@@ -6,9 +6,9 @@
 #include <pthread.h>
 
 #include "../../platform/os.h"
-#include "../guard/linux/calls.h"
 #include "../guard/linux/lease.h"
 #include "../guard/pin.h"
+#include "held_call.h"
 #include "hooks.h"
 #include "probe.h"
 #include "process.h"
@@ -25,8 +25,7 @@
 
 static void end_call(void *lease) { lease_end(lease); }
 
-/* Not a cancellation point, as libc's own is none. */
-static __attribute__((noinline)) long held_call(const struct call *call, const uint64_t arguments[CALL_ARGUMENTS])
+long held_call(const struct call *call, const uint64_t arguments[CALL_ARGUMENTS])
 {
     struct lease lease;
     long result;
@@ -35,10 +34,7 @@ static __attribute__((noinline)) long held_call(const struct call *call, const u
     result = raw_syscall(call->number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
                          (long) arguments[3], (long) arguments[4], (long) arguments[5]);
     CLEANUP_POP;
-    if (result >= 0 || result < -4095)
-        return result;
-    errno = (int) -result;
-    return -1;
+    return answered(result);
 }
 
 /* Whether the call makes a process with memory of its own, that goes on where this one is. */
@@ -54,15 +50,11 @@ static bool forks(long number, uint64_t a, uint64_t b)
     return number == SYS_clone3 && can_read(arguments) && !(arguments->flags & CLONE_VM) && !arguments->stack;
 }
 
-static __attribute__((noinline)) long fork_call(long number, const uint64_t arguments[CALL_ARGUMENTS])
+SLOW long fork_call(long number, const uint64_t arguments[CALL_ARGUMENTS])
 {
     lifecycle_fork(FORK_BEFORE);
-    long pid = process_forked(raw_syscall(number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
-                                          (long) arguments[3], (long) arguments[4], 0));
-    if (pid >= 0)
-        return pid;
-    errno = (int) -pid;
-    return -1;
+    return answered(process_forked(raw_syscall(number, (long) arguments[0], (long) arguments[1], (long) arguments[2],
+                                               (long) arguments[3], (long) arguments[4], 0)));
 }
 
 static inline bool is_ours(uint64_t argument) { return guard_ours((const void *) (uintptr_t) argument); }

@@ -14,16 +14,22 @@
 #include "../../platform/linux/syscall.h"
 #include "hooks.h"
 
+/* What libc makes of the kernel's answer. */
+static inline long answered(long result)
+{
+    if (result >= 0 || result < -4095)
+        return result;
+    errno = (int) -result;
+    return -1;
+}
+
 static inline long past_filter(long number, long a, long b, long c, long d, long e, long f)
 {
     int before, ignored;
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before); /* as libc itself does around the call */
     long result = raw_syscall(number, a, b, c, d, e, f);
     pthread_setcanceltype(before, &ignored);
-    if (result >= 0)
-        return result;
-    errno = (int) -result;
-    return -1;
+    return answered(result);
 }
 
 /* The kernel's number of the call and its six arguments; libc's call. */

@@ -5,15 +5,12 @@
  * always answer with less. What must be done as a whole, on files and by writers on streams, goes on after the cut; a
  * message is never cut.
  */
-#include <errno.h>
-#include <limits.h>
 #include <stdint.h>
 
 #include "../../platform/os.h"
-#include "hold.h"
 #include "hooks.h"
 #include "kinds.h"
-#include "probe.h"
+#include "parts.h"
 #include "through.h"
 
 /* Vectors of so many parts need no memory of their own. */
@@ -23,10 +20,8 @@ struct cut {
     struct iovec *parts;
     size_t count;
     size_t bytes; /* that the parts name */
-    size_t pinned;
-    bool whole; /* nothing of the vector is left out */
-    struct held *held;
-    size_t holds;
+    bool whole;   /* nothing of the vector is left out */
+    struct holds holds;
     void *memory; /* of all that, for many parts; NULL: `few` */
     size_t memory_size;
     struct iovec few[FEW];
@@ -36,13 +31,13 @@ struct cut {
 static bool get_room(struct cut *cut, size_t count)
 {
     cut->parts = cut->few;
-    cut->held = cut->few_held;
+    cut->holds = (struct holds){.held = cut->few_held, .room = FEW};
     if (count <= FEW)
         return true;
-    cut->memory_size = count * (sizeof *cut->parts + sizeof *cut->held);
+    cut->memory_size = count * (sizeof *cut->parts + sizeof *cut->holds.held);
     cut->memory = os_map(cut->memory_size);
     cut->parts = cut->memory;
-    cut->held = (struct held *) (cut->parts + count);
+    cut->holds = (struct holds){.held = (struct held *) (cut->parts + count), .room = count};
     return cut->memory;
 }
 
@@ -51,12 +46,8 @@ static size_t add_part(struct cut *cut, const struct iovec *part, size_t window,
 {
     size_t size = part->iov_len;
     if (ours(part->iov_base)) {
-        size_t left = window > cut->pinned ? window - cut->pinned : 0, wanted = size < left ? size : left;
-        struct held *held = &cut->held[cut->holds];
-        *held = (struct held){part->iov_base, 0};
-        cut->holds++; /* before it is held: a cancellation in between finds nothing to let go of */
-        *held = hold(part->iov_base, wanted, write);
-        cut->pinned += held->size;
+        size_t left = window > cut->holds.bytes ? window - cut->holds.bytes : 0, wanted = size < left ? size : left;
+        holds_add(&cut->holds, (struct part){part->iov_base, wanted, write});
         size = uncut ? size : wanted;
     }
     cut->parts[cut->count++] = (struct iovec){part->iov_base, size};
@@ -80,8 +71,7 @@ static void begin_cut(struct cut *cut, const struct iovec *vector, size_t count,
 static void end_cut(void *argument)
 {
     struct cut *cut = argument;
-    for (size_t i = 0; i < cut->holds; i++)
-        guard_unpin(cut->held[i].buffer, cut->held[i].size);
+    let_go_all(&cut->holds);
     if (cut->memory)
         os_unmap(cut->memory, cut->memory_size);
 }
@@ -90,25 +80,13 @@ static void end_cut(void *argument)
 #define WITH_CUT(result, vector, n, write, uncut, call) \
     do {                                                \
         struct cut cut_;                                \
-        cut_.count = cut_.bytes = cut_.holds = cut_.pinned = 0; \
+        cut_.count = cut_.bytes = cut_.holds.count = 0; \
         cut_.memory = NULL;                             \
         CLEANUP_PUSH(end_cut, &cut_);                   \
         begin_cut(&cut_, vector, n, write, uncut);      \
         result = call;                                  \
         CLEANUP_POP;                                    \
     } while (0)
-
-static bool plausible(size_t count) { return count > 0 && count <= IOV_MAX; }
-
-static bool vector_ours(const struct iovec *vector, size_t count)
-{
-    if (ours(vector))
-        return true;
-    for (size_t i = 0; i < count; i++)
-        if (ours(vector[i].iov_base))
-            return true;
-    return false;
-}
 
 static bool to_hold(const struct iovec *vector, int count)
 {
@@ -141,8 +119,6 @@ static bool exceeds_window(const struct iovec *vector, size_t count)
         }                                                                              \
         done_ > 0 ? (ssize_t) done_ : got_;                                            \
     })
-
-#define SLOW static __attribute__((noinline))
 
 /* ---- files and streams ---- */
 
@@ -247,8 +223,7 @@ VP_EXPORT ssize_t pwritev(int fd, const struct iovec *vector, int count, off_t o
 
 static bool message_ours(const struct msghdr *message)
 {
-    return message && (ours(message) || ours(message->msg_name) || ours(message->msg_control) ||
-                       (plausible(message->msg_iovlen) && vector_ours(message->msg_iov, message->msg_iovlen)));
+    return message && (ours(message) || message_parts_ours(message));
 }
 
 /* What a call made of the cut vector did, and how much that was meant to be. */

@@ -65,9 +65,8 @@ bool engine_enter(struct engine *engine)
 {
     for (bool waited = false;; waited = true) {
         __atomic_fetch_add(&engine->in_flight, 1, __ATOMIC_SEQ_CST);
-        uint32_t keeper = __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST);
-        if (!keeper || keeper == os_thread_id() ||
-            __atomic_load_n(&engine->entered, __ATOMIC_RELAXED) == os_thread_id())
+        uint32_t keeper = __atomic_load_n(&engine->gate, __ATOMIC_SEQ_CST), me = keeper ? os_thread_id() : 0;
+        if (keeper == me || __atomic_load_n(&engine->entered, __ATOMIC_RELAXED) == me)
             return waited;
         engine_leave(engine);
         os_futex_wait(&engine->gate, keeper, 0, false);
@@ -160,11 +159,6 @@ struct live_runs {
     bool pinned; /* which of the two to list */
 };
 
-static bool is_pinned(struct engine *engine, uintptr_t address)
-{
-    return __atomic_load_n(&engine_region_of(engine, engine_page_of(engine, address))->pins, __ATOMIC_SEQ_CST);
-}
-
 /* Where the region that contains `address` ends, or the block. */
 static uintptr_t region_end(const struct engine *engine, uintptr_t address, const struct extent *live)
 {
@@ -179,7 +173,8 @@ static void list_runs(void *context, const struct extent *live)
     bool open = false;
     for (uintptr_t at = live->start, end; at < live->start + live->length; at = end) {
         end = region_end(runs->engine, at, live);
-        bool listed = is_pinned(runs->engine, at) == runs->pinned;
+        const struct region *region = engine_region_of(runs->engine, engine_page_of(runs->engine, at));
+        bool listed = region_is_pinned(region) == runs->pinned;
         if (listed && runs->extents && open)
             runs->extents[runs->n - 1].length += end - at;
         else if (listed && runs->extents)

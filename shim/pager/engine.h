@@ -211,6 +211,11 @@ static inline struct region *engine_region_of(struct engine *engine, size_t page
     return &engine->regions[page / REGION_PAGES];
 }
 
+static inline bool region_is_pinned(const struct region *region)
+{
+    return __atomic_load_n(&region->pins, __ATOMIC_SEQ_CST);
+}
+
 static inline void count(uint64_t *counter, uint64_t by) { __atomic_fetch_add(counter, by, __ATOMIC_RELAXED); }
 
 /** Books `pages` of one region as having come (by > 0) or gone. */

@@ -189,16 +189,6 @@ static bool close_rescue(struct engine *engine, struct victim *victim)
     return false;
 }
 
-static struct region *region_of_victim(struct engine *engine, const struct victim *victim)
-{
-    return engine_region_of(engine, victim->page);
-}
-
-static bool is_pinned(const struct engine *engine, size_t region)
-{
-    return __atomic_load_n(&engine->regions[region].pins, __ATOMIC_SEQ_CST);
-}
-
 /* Claims the due pages of one region. A pin set meanwhile wins: the states were set first, the pins are read second. */
 static void claim_region(struct engine *engine, size_t region, uint64_t due)
 {
@@ -206,7 +196,7 @@ static void claim_region(struct engine *engine, size_t region, uint64_t due)
     size_t first = region * REGION_PAGES, before = evictor->count;
     for (; due && evictor->count < evictor->capacity; due &= due - 1)
         claim(engine, first + (unsigned) __builtin_ctzll(due));
-    if (!is_pinned(engine, region))
+    if (!region_is_pinned(&engine->regions[region]))
         return;
     while (evictor->count > before)
         give_back(engine, &evictor->victims[--evictor->count], false, 0);
@@ -221,7 +211,7 @@ static void choose(struct engine *engine, size_t want)
         if (evictor->hand >= regions)
             evictor->hand = 0;
         size_t hand = evictor->hand;
-        if (__atomic_load_n(&engine->regions[hand].resident, __ATOMIC_RELAXED) && !is_pinned(engine, hand))
+        if (__atomic_load_n(&engine->regions[hand].resident, __ATOMIC_RELAXED) && !region_is_pinned(&engine->regions[hand]))
             claim_region(engine, hand, due_pages(engine, hand * REGION_PAGES));
         if (evictor->count < evictor->capacity)
             evictor->hand++;
@@ -280,7 +270,7 @@ static void take_run(struct engine *engine, size_t i, size_t run)
  * rescued and pinned it before it was protected would have it protected under a system call. */
 static void hold(struct engine *engine, struct victim *victim, bool blocked)
 {
-    if (!blocked || __atomic_load_n(&region_of_victim(engine, victim)->pins, __ATOMIC_SEQ_CST))
+    if (!blocked || region_is_pinned(engine_region_of(engine, victim->page)))
         give_back(engine, victim, true, blocked ? 0 : 3);
     else
         page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
@@ -648,7 +638,7 @@ size_t evict_range(struct engine *engine, size_t first, size_t end)
             stop = stop < end ? stop : end;
             stop = stop < first + room ? stop : first + room;
             uint64_t resident = resident_pages(engine, start), due = resident & pages_between(first - start, stop - start);
-            if (due && !is_pinned(engine, region))
+            if (due && !region_is_pinned(&engine->regions[region]))
                 claim_region(engine, region, whole_granules(engine, resident, due));
             first = stop;
         }

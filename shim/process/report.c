@@ -119,7 +119,7 @@ static void build_json(struct text *text, const struct vp_stats *stats)
     NUMBER(poisoned_pages);
     NUMBER(pins);
 #undef NUMBER
-    add_string(text, "guard", guard.how);
+    add_string(text, "guard", guard_name());
     text_addf(text, "\"stopped_calls\": %u, ", __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
     add_string(text, "self_test", vp.self_test);
     text_addf(text, "\"fault_ns\": {\"p50\": %u, \"p99\": %u, \"max\": %u}}\n", stats->fault_ns_p50, stats->fault_ns_p99,
@@ -175,7 +175,7 @@ static void write_summary(const struct vp_stats *stats)
     text_addf(&text, "  compressed  at most %u pages in %z\n", stats->compressed_pages, stats->compressed_bytes);
     text_addf(&text, "  spilled     at most %u pages in %z; %u written, %u read back\n", stats->spilled_pages,
               stats->spilled_bytes, stats->spill_writes, stats->spill_reads);
-    text_addf(&text, "  calls       guarded by %s; %u pinned, %u stopped\n", guard.how, stats->pins,
+    text_addf(&text, "  calls       guarded by %s; %u pinned, %u stopped\n", guard_name(), stats->pins,
               __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
     if (stats->poisoned_pages)
         text_addf(&text, "  LOST        %u pages could not be read back\n", stats->poisoned_pages);

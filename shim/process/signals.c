@@ -18,12 +18,19 @@ static struct {
     uint32_t owner;                 /* the process whose dispositions these are; 0 until installed */
 } state;
 
-bool signals_ours(int number) { return number == SIGSEGV || number == SIGBUS || number == SIGSYS; }
+/* Its place in the list, or SIGNALS_OURS. */
+static size_t slot_of(int number)
+{
+    size_t slot = 0;
+    while (slot < SIGNALS_OURS && signals_list[slot] != number)
+        slot++;
+    return slot;
+}
 
 /* Not before we have taken over, and not in a child of vfork(), which shares this memory but not its signals. */
 bool signals_claimed(int number)
 {
-    return signals_ours(number) && state.owner && state.owner == os_process_id();
+    return slot_of(number) < SIGNALS_OURS && state.owner && state.owner == os_process_id();
 }
 
 void signals_after_fork_child(void)
@@ -31,8 +38,6 @@ void signals_after_fork_child(void)
     if (state.owner)
         state.owner = os_process_id();
 }
-
-static size_t slot_of(int number) { return number == SIGSEGV ? 0 : number == SIGBUS ? 1 : 2; }
 
 void signals_strip(sigset_t *set)
 {

@@ -25,9 +25,6 @@ extern const int signals_list[SIGNALS_OURS];
 /** Takes over the signals and unblocks them in the calling thread. Returns 0 or a negative errno. Once, at start-up. */
 int signals_install(signal_server server);
 
-/** Whether `number` is one of them. */
-bool signals_ours(int number);
-
 /** Whether what the program says about `number` is ours to answer now. */
 bool signals_claimed(int number);
 

@@ -19,7 +19,14 @@
 #include "trap.h"
 #include "under_way.h"
 
-struct guard guard = {.how = "off"};
+struct guard guard;
+
+const char *guard_name(void)
+{
+    static const char *const names[] = {
+        [GUARD_OFF] = "off", [GUARD_KERNEL] = "kernel", [GUARD_NOTIFY] = "notify", [GUARD_TRAP] = "trap"};
+    return names[guard.kind];
+}
 
 /* The program's own code, unless another program would have it at the same place: it is not position-independent, or
  * addresses are not randomised. */
@@ -49,18 +56,13 @@ static int install(enum filter_action action)
     return filter_install(action, &scope);
 }
 
-static void publish(const char *how, bool filtered)
-{
-    guard.how = how;
-    __atomic_store_n(&guard.filtered, filtered, __ATOMIC_RELEASE);
-    __atomic_store_n(&guard.serving, true, __ATOMIC_RELEASE);
-}
+static void publish(enum guard_kind kind) { __atomic_store_n(&guard.kind, kind, __ATOMIC_RELEASE); }
 
 static int start_trap(void)
 {
     int result = install(FILTER_TRAP);
     if (result == 0)
-        publish("trap", true);
+        publish(GUARD_TRAP);
     return result;
 }
 
@@ -78,10 +80,11 @@ static int start_listener(void)
     if (result < 0)
         return result;
     int listener = install(FILTER_NOTIFY);
-    under_way_adopt(); /* what is stopped from here on waits: nobody else adds to the table meanwhile */
+    if (listener >= 0)
+        under_way_adopt(); /* what is stopped from here on waits: nobody else adds to the table meanwhile */
     server_serve(listener);
     if (listener >= 0)
-        publish("notify", true);
+        publish(GUARD_NOTIFY);
     return listener < 0 ? listener : 0;
 }
 
@@ -107,13 +110,13 @@ static void start_filter(const char *wanted)
 void guard_start(const char *wanted)
 {
     if (vp.platform.caps.kernel_faults) {
-        publish("kernel", false);
+        publish(GUARD_KERNEL);
         return;
     }
     int looking = under_way_start();
     if (strcmp(wanted, "off") != 0)
         start_filter(looking == 0 ? wanted : "trap"); /* without it nothing that a listener holds would ever be let go */
-    if (looking == 0 && strcmp(guard.how, "notify") != 0)
+    if (looking == 0 && guard.kind != GUARD_NOTIFY)
         under_way_adopt();
 }
 
@@ -126,7 +129,7 @@ void guard_after_fork_child(void)
 {
     server_after_fork_child();
     under_way_after_fork_child();
-    if (!guard.serving || strcmp(guard.how, "notify") != 0)
+    if (guard.kind != GUARD_NOTIFY)
         return;
     int result = start_trap();
     if (result < 0)
