@@ -87,7 +87,8 @@ struct platform_ops {
     /** Before arm(): gives every page of the open range memory, as if the program had written to it. */
     int (*populate)(struct platform *pf, uintptr_t start, size_t length);
 
-    /** Which pages of an open range have content in memory, in swap too: vec[i] = 1 or 0. */
+    /** Which pages of an open range have content in memory, in swap too: vec[i] = 1 or 0. May be 1 for an absent page at
+     *  which somebody peeked: the kernel gives it an empty page for that. */
     int (*residency)(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec);
 
     /**
@@ -125,9 +126,9 @@ struct platform_ops {
     void (*staging_clear)(struct platform *pf, size_t length);
 
     /**
-     * Moves every present page of the open range `from` to the open range `to` of the same length (disjoint, nothing
-     * present in it), unprotected; `from` is left without use and has to be closed. Copies what cannot be moved. Nobody
-     * else touches either range meanwhile. Not for the fault path.
+     * Moves every page of the open range `from` that residency() calls present to the open range `to` of the same length
+     * (disjoint, nothing present in it), unprotected; `from` is left without use and has to be closed. Copies what cannot
+     * be moved. Nobody else touches either range meanwhile. Not for the fault path.
      */
     int (*move)(struct platform *pf, uintptr_t from, uintptr_t to, size_t length);
 

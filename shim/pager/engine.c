@@ -119,17 +119,23 @@ static void resume_faults(struct engine *engine)
 
 /* ---- arming ---- */
 
-/* Adopts what is in memory of pages [first, first + n): vec as residency() filled it. */
+static bool adopt_page(struct engine *engine, size_t page)
+{
+    page_word fresh = PAGE_FRESH;
+    bool adopted = page_swap(&engine->pages[page], &fresh, PAGE_RESIDENT | PAGE_YOUNG);
+    if (adopted)
+        engine_account(engine, page, 1);
+    return adopted;
+}
+
+/* Adopts what is in memory of pages [first, first + n): vec as residency() filled it. No page but an adopted one is
+ * unprotected: one that is stored may seem to be present, and is empty. */
 static void adopt(struct engine *engine, size_t first, size_t n, const unsigned char *vec)
 {
     for (size_t i = 0; i < n;) {
         size_t run = 0;
-        while (i + run < n && vec[i + run]) {
-            page_word fresh = PAGE_FRESH;
-            if (page_swap(&engine->pages[first + i + run], &fresh, PAGE_RESIDENT | PAGE_YOUNG))
-                engine_account(engine, first + i + run, 1);
+        while (i + run < n && vec[i + run] && adopt_page(engine, first + i + run))
             run++;
-        }
         if (run)
             engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, first + i),
                                        run << engine->page_shift);
@@ -349,8 +355,8 @@ static page_word word_after_move(struct engine *engine, page_word was, size_t ta
 static void note_move(const struct extent *from, int result)
 {
     if (result < 0)
-        log_warn("the block at %x could not be moved (error %u): using it may end the program", (uint64_t) from->start,
-                 (uint64_t) -result);
+        log_warn("the block at %x could not be moved whole (error %u): some of it is lost",
+                 (uint64_t) from->start, (uint64_t) -result);
 }
 
 /* Moves the words. The evictor is kept out, and nobody else has a pointer to either range. */
@@ -368,6 +374,44 @@ static void move_words(struct engine *engine, size_t source, size_t target, size
         __atomic_store_n(&engine->pages[source + i], PAGE_FRESH, __ATOMIC_SEQ_CST);
         __atomic_store_n(&engine->pages[target + i], next, __ATOMIC_SEQ_CST);
     }
+}
+
+/* Stored and lost pages have no memory to move. What is in memory where they are (platform.h: residency) is not theirs. */
+static bool has_no_memory(struct engine *engine, size_t page)
+{
+    enum page_state state = page_state(page_load(&engine->pages[page]));
+    return state == PAGE_STORED || state == PAGE_POISONED;
+}
+
+/* A run of pages could not be moved whole. What has not arrived is lost: rather no page than an empty one. */
+static void poison_missing(struct engine *engine, size_t page, size_t n)
+{
+    for (size_t i = page; i < page + n; i++) {
+        unsigned char present = 0;
+        engine->pf->ops->residency(engine->pf, engine_address_of(engine, i), engine_page_size(engine), &present);
+        if (present || page_load(&engine->pages[i]) == PAGE_FRESH)
+            continue;
+        engine_account(engine, i, -1);
+        count(&engine->counters.poisoned, 1);
+        __atomic_store_n(&engine->pages[i], PAGE_POISONED, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Moves the memory after the words. Returns 0, or the first error. */
+static int move_memory(struct engine *engine, size_t source, size_t target, size_t n)
+{
+    int result = 0;
+    for (size_t i = 0, run; i < n; i += run ? run : 1) {
+        for (run = 0; i + run < n && !has_no_memory(engine, target + i + run);)
+            run++;
+        int moved = run ? engine->pf->ops->move(engine->pf, engine_address_of(engine, source + i),
+                                                engine_address_of(engine, target + i), run << engine->page_shift)
+                        : 0;
+        if (moved < 0)
+            poison_missing(engine, target + i, run);
+        result = result < 0 ? result : moved;
+    }
+    return result;
 }
 
 /* Before paging arms: arming has to find the content on one side or the other. Returns false when it has armed. */
@@ -392,9 +436,10 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
     else
         engine_enter(engine);
     lock_acquire(&engine->evict_lock);
-    move_words(engine, engine_page_of(engine, from->start), engine_page_of(engine, to),
-               from->length >> engine->page_shift);
-    int result = engine->pf->ops->move(engine->pf, from->start, to, from->length);
+    size_t source = engine_page_of(engine, from->start), target = engine_page_of(engine, to);
+    size_t n = from->length >> engine->page_shift;
+    move_words(engine, source, target, n);
+    int result = move_memory(engine, source, target, n);
     scan(engine, &(struct extent){to, from->length}); /* what arming did not see while the block was detached */
     lock_release(&engine->evict_lock);
     if (late)

@@ -83,6 +83,12 @@ static int open_range(struct platform *pf, uintptr_t start, size_t length)
     return (int) end(fake, FAKE_OPEN, start, fails ? -ENOMEM : 0);
 }
 
+/* A present page, or an empty one that a peek of an absent page has left: nobody can tell them apart. */
+static bool seems_present(const struct fake *fake, size_t index)
+{
+    return present(fake->state[index]) || fake->residue[index];
+}
+
 /* Before arming: every page of the range gets memory; content stays. */
 static int populate(struct platform *pf, uintptr_t start, size_t length)
 {
@@ -103,6 +109,7 @@ static int close_range_of(struct platform *pf, uintptr_t start, size_t length)
     check_range(fake, start, length);
     begin(fake, FAKE_CLOSE, start);
     memset(fake->state + index_of(fake, start), FAKE_CLOSED, length / pf->page);
+    memset(fake->residue + index_of(fake, start), 0, length / pf->page);
     memset(memory_at(fake, start), 0, length);
     return (int) end(fake, FAKE_CLOSE, start, 0);
 }
@@ -127,7 +134,7 @@ static int residency(struct platform *pf, uintptr_t start, size_t length, unsign
     check_range(fake, start, length);
     begin(fake, FAKE_RESIDENCY, start);
     for (size_t i = 0; i < length / pf->page; i++)
-        vec[i] = present(fake->state[index_of(fake, start) + i]);
+        vec[i] = seems_present(fake, index_of(fake, start) + i);
     return (int) end(fake, FAKE_RESIDENCY, start, fake->residency_error);
 }
 
@@ -153,6 +160,7 @@ static void place_page(struct fake *fake, size_t index, const unsigned char *con
         return;
     unsigned char *memory = fake->memory + index * fake->pf.page;
     fake->state[index] = writable ? FAKE_PRESENT : FAKE_PROTECTED;
+    fake->residue[index] = false;
     if (content)
         memcpy(memory, content, fake->pf.page);
     else
@@ -186,11 +194,13 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
     bool fails = op == FAKE_PROTECT && fake->protect_fails > 0;
     fake->protect_fails -= fails;
     for (size_t i = 0, first = index_of(fake, start); !fails && i < length / fake->pf.page; i++) {
-        CHECK(present(fake->state[first + i]) || (fake->races && op == FAKE_PROTECT),
+        CHECK(seems_present(fake, first + i) || (fake->races && op == FAKE_PROTECT),
               "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i,
               fake->state[first + i]);
-        if (present(fake->state[first + i]))
+        if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
             fake->state[first + i] = (unsigned char) to;
+        if (op == FAKE_UNPROTECT)
+            fake->residue[first + i] = false;
     }
     return (int) end(fake, op, start, fails ? -ENOMEM : 0);
 }
@@ -218,6 +228,8 @@ static const void *peek(struct platform *pf, uintptr_t page, void *scratch)
     fails |= state != FAKE_PROTECTED && state != FAKE_PRESENT;
     if (!fails)
         memcpy(scratch, memory_at(fake, page), pf->page);
+    else
+        fake->residue[index_of(fake, page)] = true;
     end(fake, FAKE_PEEK, page, fails);
     return fails ? NULL : scratch;
 }
@@ -234,6 +246,7 @@ static int drop(struct platform *pf, const struct extent *extents, size_t n)
             CHECK(fake->state[first + k] == FAKE_PROTECTED, "drop of page %zu in state %u: its writers are not blocked",
                   first + k, fake->state[first + k]);
             fake->state[first + k] = FAKE_ABSENT;
+            fake->residue[first + k] = false;
         }
         memset(memory_at(fake, extents[i].start), 0, extents[i].length);
     }
@@ -278,17 +291,20 @@ static int move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length
     begin(fake, FAKE_MOVE, from);
     size_t source = index_of(fake, from), target = index_of(fake, to), n = length / pf->page;
     CHECK(source + n <= target || target + n <= source, "a move onto itself");
-    for (size_t i = 0; i < n; i++) {
+    bool fails = fake->move_fails > 0;
+    fake->move_fails -= fails;
+    for (size_t i = 0; i < n - fails; i++) { /* the last page stays */
         CHECK(fake->state[target + i] == FAKE_ABSENT, "a move to page %zu in state %u", target + i,
               fake->state[target + i]);
-        if (!present(fake->state[source + i]))
+        if (!seems_present(fake, source + i))
             continue;
         fake->state[source + i] = FAKE_ABSENT;
+        fake->residue[source + i] = false;
         fake->state[target + i] = FAKE_PRESENT;
         memcpy(fake->memory + (target + i) * pf->page, fake->memory + (source + i) * pf->page, pf->page);
         memset(fake->memory + (source + i) * pf->page, 0, pf->page);
     }
-    return (int) end(fake, FAKE_MOVE, from, 0);
+    return (int) end(fake, FAKE_MOVE, from, fails ? -ENOMEM : 0);
 }
 
 static size_t granule(struct platform *pf) { return fake_of(pf)->granule; }
@@ -329,6 +345,7 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         .pf = {.ops = &fake_ops, .base = FAKE_BASE, .size = config->size, .page = config->page},
         .granule = config->granule ? config->granule : config->page,
         .state = calloc(pages, 1),
+        .residue = calloc(pages, sizeof(bool)),
         .busy = calloc(pages, sizeof(bool)),
         .memory = mmap(NULL, config->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
         .staging = calloc(1, FAKE_STAGING),
@@ -341,13 +358,14 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         fake->pf.staging = fake->staging;
         fake->pf.staging_size = FAKE_STAGING;
     }
-    CHECK(fake->state && fake->busy && fake->staging && fake->staged && fake->memory != MAP_FAILED, "no memory");
+    CHECK(fake->state && fake->residue && fake->busy && fake->staging && fake->staged && fake->memory != MAP_FAILED, "no memory");
 }
 
 void fake_fini(struct fake *fake)
 {
     munmap(fake->memory, fake->pf.size);
     free(fake->state);
+    free(fake->residue);
     free(fake->busy);
     free(fake->staging);
     free(fake->staged);

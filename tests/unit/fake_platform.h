@@ -33,6 +33,7 @@ struct fake {
     struct platform pf; /* first */
     pthread_mutex_t mutex;
     unsigned char *state; /* enum fake_page a page */
+    bool *residue;        /* absent or closed, but seems present: somebody has peeked */
     unsigned char *memory, *staging;
     bool *staged;
     bool armed;
@@ -45,7 +46,7 @@ struct fake {
     void *step_context;
 
     /* Failures; each is used up. */
-    unsigned place_fails, protect_fails, open_fails, peek_fails, drop_fails; /* how many of the next calls */
+    unsigned place_fails, protect_fails, open_fails, peek_fails, drop_fails, move_fails; /* how many of the next calls */
     int place_error, arm_error, residency_error;
     size_t place_most; /* bytes that one call places; 0: all */
     bool *busy; /* pages that take() refuses */

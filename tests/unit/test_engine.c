@@ -654,6 +654,52 @@ Test(engine, moved_pages_survive_demotion_and_cleaning)
     check_accounts();
 }
 
+/* What a peek of absent memory leaves in it: an empty page. */
+static void peek_at(uintptr_t address)
+{
+    unsigned char scratch[PAGE];
+    cr_assert_null(fake.pf.ops->peek(&fake.pf, address, scratch));
+}
+
+static void moves_past_residue(bool at_source)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK), to = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, 1, TEXT, 1);
+    for (size_t page = 0; page < BLOCK_PAGES; page += 3)
+        if (!at_source)
+            peek_at(to + page * PAGE);
+        else if (page_state(word_of(at + page * PAGE)) == PAGE_STORED)
+            peek_at(at + page * PAGE);
+    struct extent extent;
+    cr_assert(arena_detach(&arena, at, &extent));
+    engine_move(&engine, &extent, to);
+    verify(to, BLOCK_PAGES, TEXT, 1);
+    check_accounts();
+}
+
+/* An evictor may read at an address whose block has just been freed. */
+Test(engine, a_stored_page_moves_to_where_somebody_peeked) { moves_past_residue(false); }
+Test(engine, a_stored_page_moves_from_where_somebody_peeked) { moves_past_residue(true); }
+
+Test(engine, a_page_that_did_not_arrive_is_lost_and_not_empty)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    fake.move_fails = 1;
+    at = move_block(at, 2 * BLOCK);
+    verify(at, BLOCK_PAGES - 1, TEXT, 1);
+    unsigned char byte;
+    cr_assert_eq(fake_read(&engine, at + BLOCK - 1, &byte, 1), FAULT_POISONED);
+    verify(at + BLOCK, BLOCK_PAGES, ZERO, 0);
+    check_accounts();
+}
+
 Test(engine, unarmed_blocks_move_too)
 {
     make_engine(&usual);
