@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_RANGES,    /* arena: the range allocator */
     LOCK_EVICT,     /* pager: one evictor at a time; the tiers' store side */
     LOCK_TRAP,      /* platform: a backend's own bookkeeping */
+    LOCK_VM,        /* platform: the arena's memory itself (darwin/vm.c) */
     LOCK_RANKS
 };
 

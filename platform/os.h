@@ -26,6 +26,13 @@ uint64_t os_now_ns(void);
 /** Kernel thread id of the caller; never 0. */
 uint32_t os_thread_id(void);
 
+/** Whether the process has more rights than its user (setuid and the like): it takes no orders from the environment. */
+bool os_is_privileged(void);
+
+/** The path of the program that runs, not ended with NUL. Returns its length (at most `size`), or a negative errno.
+ *  Not for the fault path. */
+ssize_t os_program_path(char *out, size_t size);
+
 /** Process id as the kernel knows it now (right also in a child that raw clone() made). */
 uint32_t os_process_id(void);
 

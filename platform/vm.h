@@ -44,6 +44,7 @@ int vm_copy_present(uintptr_t from, uintptr_t to, size_t length);
 
 /** Whether memory can be read and written in spite of its protection; leaves a way open for vm_peek/vm_poke. */
 int vm_behind_open(int *handle);
+void vm_behind_close(int handle);
 int vm_peek(int handle, uintptr_t address, void *out, size_t length);
 int vm_poke(int handle, uintptr_t address, const void *content, size_t length);
 

@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/statvfs.h>
 
 #include "../platform/os.h"
@@ -20,7 +19,7 @@
 #include "base/log.h"
 #include "guard/guard.h"
 #include "guard/resident.h"
-#include "interpose/hooks.h"
+#include "interpose/libc.h"
 #include "pager/pager.h"
 #include "process/altstack.h"
 #include "process/memory.h"
@@ -39,7 +38,7 @@ struct vp vp = {.lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
 /* A program with more rights than its user takes no orders from the user's environment. */
 static const char *environment(const char *name)
 {
-    return getauxval(AT_SECURE) ? NULL : getenv(name);
+    return os_is_privileged() ? NULL : getenv(name);
 }
 
 static bool backend_exists(const char *name) { return platform_find(name); }
@@ -260,11 +259,12 @@ static void start_paging(struct tier *spill)
              vp.engine.spill ? vp.options.spill : "off");
 }
 
-/* A fault that reached one of the platform's own threads instead of the handler. It may be told late, when the block has
- * been freed: nothing is wrong then, the toucher had been served. */
+/* A fault that reached one of the platform's own threads instead of the handler. Where the kernel's faults come too, it may
+ * be told late, when the block has been freed: nothing is wrong then, the toucher had been served. */
 static bool serve_trap(void *engine, const struct trap *trap)
 {
-    return fault_serve(engine, trap) != FAULT_POISONED;
+    enum fault_result result = fault_serve(engine, trap);
+    return result == FAULT_HEALED || (result == FAULT_FOREIGN && vp.platform.caps.kernel_faults);
 }
 
 /* Tests choose; users have --no-filter. */

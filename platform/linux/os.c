@@ -2,6 +2,7 @@
  * os.c: the services of os.h on Linux.
  */
 #include "../os.h"
+#include "../posix/own_fds.h"
 #include "syscall.h"
 
 #include <errno.h>
@@ -29,6 +30,10 @@ uint64_t os_now_ns(void)
 }
 
 uint32_t os_thread_id(void) { return (uint32_t) SYS0(SYS_gettid); }
+
+bool os_is_privileged(void) { return getauxval(AT_SECURE); }
+
+ssize_t os_program_path(char *out, size_t size) { return SYS4(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", out, size); }
 
 uint32_t os_process_id(void) { return (uint32_t) SYS0(SYS_getpid); }
 
@@ -110,42 +115,9 @@ ssize_t os_write_no_sigpipe(int fd, const void *buffer, size_t size)
     return put;
 }
 
-/* Our own descriptors. A handful; any thread, atomically. */
-#define OWN_MAX 16
-static int own_fds[OWN_MAX]; /* number + 1; 0 is an empty place */
-
-static void own_replace(int from, int to)
-{
-    for (int i = 0; i < OWN_MAX; i++) {
-        int seen = from;
-        if (__atomic_compare_exchange_n(&own_fds[i], &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            return;
-    }
-}
-
-bool os_fd_is_own(int fd)
-{
-    for (int i = 0; fd >= 0 && i < OWN_MAX; i++)
-        if (__atomic_load_n(&own_fds[i], __ATOMIC_RELAXED) == fd + 1)
-            return true;
-    return false;
-}
-
-int os_fd_next_own(unsigned from)
-{
-    int next = -1;
-    for (int i = 0; i < OWN_MAX; i++) {
-        int fd = __atomic_load_n(&own_fds[i], __ATOMIC_RELAXED) - 1;
-        if (fd >= 0 && (unsigned) fd >= from && (next < 0 || fd < next))
-            next = fd;
-    }
-    return next;
-}
-
 int os_close(int fd)
 {
-    if (os_fd_is_own(fd))
-        own_replace(fd + 1, 0);
+    own_fds_remove(fd);
     return (int) SYS1(SYS_close, fd);
 }
 
@@ -162,12 +134,12 @@ int os_fd_raise(int fd)
         long raised = SYS3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floors[i]);
         if (raised >= 0) {
             os_close(fd);
-            own_replace(0, (int) raised + 1);
+            own_fds_add((int) raised);
             return (int) raised;
         }
     }
     SYS3(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
-    own_replace(0, fd + 1);
+    own_fds_add(fd);
     return fd;
 }
 

@@ -275,6 +275,8 @@ int vm_behind_open(int *handle)
     return 0;
 }
 
+void vm_behind_close(int handle) { os_close(handle); }
+
 int vm_peek(int handle, uintptr_t address, void *out, size_t length)
 {
     for (size_t done = 0; done < length;) {

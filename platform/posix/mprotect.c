@@ -8,8 +8,9 @@
  *
  * Content goes in and out behind the protection (vm.h), so that no thread sees a page before it is whole.
  */
-#include "protection.h"
+#include "mprotect.h"
 #include "../os.h"
+#include "protection.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -42,14 +43,14 @@ static bool behind_works(size_t page)
     if (works) {
         works = vm_poke(handle, (uintptr_t) memory, &sent, 1) == 0 &&
                 vm_peek(handle, (uintptr_t) memory, &seen, 1) == 0 && seen == sent;
-        os_close(handle);
+        vm_behind_close(handle);
     }
     if (memory)
         os_unmap(memory, page);
     return works;
 }
 
-static int mprotect_probe(struct platform_caps *caps, char *why, size_t size)
+int mprotect_probe(struct platform_caps *caps, char *why, size_t size)
 {
     bool behind = behind_works(os_page_size());
     *caps = (struct platform_caps){
@@ -63,7 +64,7 @@ static int mprotect_probe(struct platform_caps *caps, char *why, size_t size)
     return 0;
 }
 
-static int mprotect_reserve(struct platform *pf)
+int mprotect_reserve(struct platform *pf)
 {
     int result = vm_reserve(pf);
     if (result < 0)
@@ -79,23 +80,23 @@ static int mprotect_reserve(struct platform *pf)
     return 0;
 }
 
-static void mprotect_release(struct platform *pf)
+void mprotect_release(struct platform *pf)
 {
     struct state *state = pf->state;
     vm_release(pf);
     if (state->behind >= 0)
-        os_close(state->behind);
+        vm_behind_close(state->behind);
     protection_fini(&state->protection);
     os_unmap(state, sizeof *state);
 }
 
-static int mprotect_open(struct platform *pf, uintptr_t start, size_t length)
+int mprotect_open(struct platform *pf, uintptr_t start, size_t length)
 {
     struct state *state = pf->state;
     return protect_as(pf, start, length, state->armed ? VM_NONE : VM_READ_WRITE);
 }
 
-static int mprotect_close(struct platform *pf, uintptr_t start, size_t length)
+int mprotect_close(struct platform *pf, uintptr_t start, size_t length)
 {
     struct state *state = pf->state;
     if (protection_left(&state->protection)) /* else it stays open, and reads as zero */
@@ -103,13 +104,13 @@ static int mprotect_close(struct platform *pf, uintptr_t start, size_t length)
     return vm_discard(&(struct extent){start, length}, 1);
 }
 
-static int mprotect_populate(struct platform *pf, uintptr_t start, size_t length)
+int mprotect_populate(struct platform *pf, uintptr_t start, size_t length)
 {
     (void) pf;
     return vm_populate(start, length);
 }
 
-static int mprotect_arm(struct platform *pf, const struct extent *live, size_t n)
+int mprotect_arm(struct platform *pf, const struct extent *live, size_t n)
 {
     struct state *state = pf->state;
     if (pf->caps.evicts && state->behind < 0 && vm_behind_open(&state->behind) < 0)
@@ -127,7 +128,7 @@ static int mprotect_arm(struct platform *pf, const struct extent *live, size_t n
     return result;
 }
 
-static int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
+int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec)
 {
     return vm_residency(start, length, pf->page, vec);
 }
@@ -147,7 +148,7 @@ static size_t closed_bytes(const struct protection *protection, uintptr_t start,
     return protection_at(protection, start) == VM_NONE ? run_of(protection, start, length) : 0;
 }
 
-static int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content,
+int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content,
                               bool writable)
 {
     struct state *state = pf->state;
@@ -165,23 +166,23 @@ static int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t lengt
     return result < 0 ? result : (int64_t) length;
 }
 
-static int mprotect_protect(struct platform *pf, uintptr_t start, size_t length)
+int mprotect_protect(struct platform *pf, uintptr_t start, size_t length)
 {
     return protect_as(pf, start, length, VM_NONE);
 }
 
-static int mprotect_unprotect(struct platform *pf, uintptr_t start, size_t length)
+int mprotect_unprotect(struct platform *pf, uintptr_t start, size_t length)
 {
     return protect_as(pf, start, length, VM_READ_WRITE);
 }
 
-static const void *mprotect_peek(struct platform *pf, uintptr_t page, void *scratch)
+const void *mprotect_peek(struct platform *pf, uintptr_t page, void *scratch)
 {
     struct state *state = pf->state;
     return vm_peek(state->behind, page, scratch, pf->page) < 0 ? NULL : scratch;
 }
 
-static int mprotect_drop(struct platform *pf, const struct extent *extents, size_t n)
+int mprotect_drop(struct platform *pf, const struct extent *extents, size_t n)
 {
     (void) pf;
     return vm_discard(extents, n);
@@ -209,7 +210,7 @@ static bool open_if_present(struct protection *protection, uintptr_t unit)
 }
 
 /* Run by run: the kernel moves no more than one mapping in a call. The lock keeps the map steady for the whole move. */
-static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
+int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length)
 {
     struct state *state = pf->state;
     struct protection *protection = &state->protection;
@@ -225,13 +226,13 @@ static int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size
     return result;
 }
 
-static bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out)
+bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out)
 {
     vm_decode(info, context, out);
     return true; /* which of the two signals it is depends on the system */
 }
 
-static size_t mprotect_granule(struct platform *pf)
+size_t mprotect_granule(struct platform *pf)
 {
     const struct state *state = pf->state;
     size_t left = protection_left(&state->protection), granule = pf->page;
@@ -240,7 +241,7 @@ static size_t mprotect_granule(struct platform *pf)
     return granule;
 }
 
-static int mprotect_fork(struct platform *pf, enum platform_fork phase)
+int mprotect_fork(struct platform *pf, enum platform_fork phase)
 {
     struct state *state = pf->state;
     if (phase == FORK_BEFORE) {
@@ -254,7 +255,7 @@ static int mprotect_fork(struct platform *pf, enum platform_fork phase)
     lock_release(&state->protection.lock);
     if (phase == FORK_PARENT || state->behind < 0)
         return 0;
-    os_close(state->behind); /* it is the parent's memory */
+    vm_behind_close(state->behind); /* it is the parent's memory */
     state->behind = -1;
     return vm_behind_open(&state->behind);
 }
@@ -262,20 +263,7 @@ static int mprotect_fork(struct platform *pf, enum platform_fork phase)
 const struct platform_ops platform_mprotect = {
     .name = "mprotect",
     .probe = mprotect_probe,
-    .reserve = mprotect_reserve,
-    .release = mprotect_release,
-    .open = mprotect_open,
-    .close = mprotect_close,
     .arm = mprotect_arm,
-    .populate = mprotect_populate,
-    .residency = mprotect_residency,
-    .place = mprotect_place,
-    .protect = mprotect_protect,
-    .unprotect = mprotect_unprotect,
-    .peek = mprotect_peek,
-    .drop = mprotect_drop,
-    .move = mprotect_move,
-    .decode = mprotect_decode,
-    .granule = mprotect_granule,
     .fork = mprotect_fork,
+    MPROTECT_PAGES,
 };

@@ -3,7 +3,7 @@
 #include "../base/log.h"
 #include "../guard/resident.h"
 #include "../lifecycle.h"
-#include "hooks.h"
+#include "libc.h"
 
 bool block_wanted(size_t size, const void *caller)
 {

@@ -45,6 +45,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "libc.h"
+
 #define VP_EXPORT __attribute__((visibility("default")))
 
 /* libc's own types of addresses, whatever they are, so that our definitions agree with its declarations. */
@@ -70,9 +72,6 @@ struct hooks {
 
 extern struct hooks next;
 
-/** Finds the originals. Harmless to repeat. Calls malloc (dlsym does): hooks_ready() is false meanwhile. */
-void hooks_resolve(void);
-
 /** Whether the originals are known. */
 static inline bool hooks_ready(void) { return __builtin_expect(next.malloc != NULL, 1); }
 
@@ -83,8 +82,5 @@ static inline const struct hooks *originals(void)
         hooks_resolve();
     return &next;
 }
-
-/** Whether the code at `address` is libc's own. */
-bool hooks_in_libc(const void *address);
 
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../../platform/os.h"
 #include "../base/log.h"
@@ -76,7 +75,7 @@ __attribute__((visibility("default"))) int vp_stats(struct vp_stats *out, size_t
 /* The path of the program, or what can be known of it. */
 static void program_name(char *out, size_t size)
 {
-    ssize_t length = readlink("/proc/self/exe", out, size - 1);
+    ssize_t length = os_program_path(out, size - 1);
     if (length < 0)
         length = (ssize_t) strnlen(strncpy(out, "?", size - 1), size - 1);
     out[length] = 0;

@@ -10,7 +10,7 @@
 
 enum { LZ4_ACCELERATION = 1, ZSTD_LEVEL = 1, ZSTD_MAGIC_SIZE = 4 };
 
-_Static_assert(sizeof(((struct codec_encoder *)0)->lz4) >= LZ4_STREAM_MINSIZE, "LZ4's state outgrew its place");
+_Static_assert(sizeof(((struct codec_encoder *)0)->lz4) >= sizeof(LZ4_stream_t), "LZ4's state outgrew its place");
 
 int codec_encoder_init(struct codec_encoder *encoder)
 {

@@ -1,9 +1,10 @@
 /*
- * vprun.c: the launcher. Turns options into VP_* variables, puts libvp.so into LD_PRELOAD and becomes the program.
+ * vprun.c: the launcher. Turns options into VP_* variables, has the shim preloaded and becomes the program.
  *
  * A shell script may start thousands of programs through it: it is linked statically and makes a few system calls
  * only. What it refuses, it refuses before the program has started; exit statuses are those of env(1) and timeout(1).
  */
+#include "../../platform/os.h"
 #include "../../platform/platform.h"
 #include "../options.h"
 #include "../process/memory.h"
@@ -19,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LIBRARY "libvp.so"
+extern char **environ; /* which not every <unistd.h> declares */
 
 enum status { USAGE = 2, UNREACHABLE = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
@@ -229,7 +230,7 @@ static void spill_check(const struct options *options)
 static char *own_directory(void)
 {
     char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    ssize_t n = os_program_path(path, sizeof path - 1);
     path[n > 0 ? n : 0] = '\0';
     char *slash = strrchr(path, '/');
     if (slash)
@@ -242,36 +243,36 @@ static char *library_find(void)
 {
     char *directory = own_directory();
     char *places[] = {
-        directory ? format_new("%s/" LIBRARY, directory) : NULL,
-        directory ? format_new("%s/" VP_LIBDIR_FROM_BINDIR "/" LIBRARY, directory) : NULL,
-        format_new("%s", VP_LIBDIR "/" LIBRARY),
+        directory ? format_new("%s/%s", directory, program_library) : NULL,
+        directory ? format_new("%s/" VP_LIBDIR_FROM_BINDIR "/%s", directory, program_library) : NULL,
+        format_new(VP_LIBDIR "/%s", program_library),
     };
     size_t n = sizeof places / sizeof *places;
     for (size_t i = 0; i < n; i++)
         if (places[i] && access(places[i], R_OK) == 0)
             return places[i];
-    die(UNREACHABLE, LIBRARY " is in none of: %s%s%s%s%s", places[0] ? places[0] : "", places[0] ? ", " : "",
+    die(UNREACHABLE, "%s is in none of: %s%s%s%s%s", program_library, places[0] ? places[0] : "", places[0] ? ", " : "",
         places[1] ? places[1] : "", places[1] ? ", " : "", places[2]);
 }
 
 /* Whether the `length` characters at `entry` name the shim, of whichever build. */
 static bool is_library(const char *entry, size_t length)
 {
-    size_t n = strlen(LIBRARY);
-    bool ends_so = length >= n && memcmp(entry + length - n, LIBRARY, n) == 0;
+    size_t n = strlen(program_library);
+    bool ends_so = length >= n && memcmp(entry + length - n, program_library, n) == 0;
     return ends_so && (length == n || entry[length - n - 1] == '/');
 }
 
 /* Ours, then those that the user preloads, without another copy of ours: two shims would fight over the faults. */
 static void preload(const char *library)
 {
-    const char *separators = " :"; /* ld.so(8): neither can be escaped */
-    if (strpbrk(library, separators))
-        die(UNREACHABLE, "%s: LD_PRELOAD cannot name a file with a blank or a colon in its path", library);
+    if (strpbrk(library, program_separators))
+        die(UNREACHABLE, "%s: %s cannot name a file with one of \"%s\" in its path", library, program_preload,
+            program_separators);
     char *list = format_new("%s", library);
-    const char *entry = getenv("LD_PRELOAD");
+    const char *entry = getenv(program_preload);
     while (entry && *entry) {
-        size_t length = strcspn(entry, separators);
+        size_t length = strcspn(entry, program_separators);
         if (length && !is_library(entry, length)) {
             char *longer = format_new("%s:%.*s", list, (int)length, entry);
             free(list);
@@ -279,7 +280,7 @@ static void preload(const char *library)
         }
         entry += length + (entry[length] != '\0');
     }
-    variable_set("LD_PRELOAD", list);
+    variable_set(program_preload, list);
     free(list);
 }
 

@@ -1,6 +1,6 @@
-#include "program.h"
+#include "../program.h"
 
-#include "../base/text.h"
+#include "../../base/text.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -16,6 +16,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+const char program_library[] = "libvp.so";
+const char program_preload[] = "LD_PRELOAD";
+const char program_separators[] = " :"; /* ld.so(8): neither can be escaped */
+
 #define MANY        64  /* program headers and dynamic entries looked at: real programs have a dozen, or thirty */
 #define SCRIPTS_MAX 5   /* interpreters that are scripts themselves: the kernel gives up there too */
 #define HEAD        256 /* bytes in which a script must name its interpreter (BINPRM_BUF_SIZE); an ELF header fits too */
@@ -25,50 +29,6 @@
 typedef ElfW(Ehdr) elf_header;
 typedef ElfW(Phdr) elf_segment;
 extern const elf_header __ehdr_start __attribute__((visibility("hidden")));
-
-/* ---- looking up ---- */
-
-static int executable(const char *path)
-{
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return errno;
-    bool runs = S_ISREG(status.st_mode) && access(path, X_OK) == 0;
-    return runs ? 0 : EACCES;
-}
-
-static int candidate(const char *directory, size_t length, const char *name, char *path, size_t size)
-{
-    size_t name_length = strlen(name);
-    if (length + 1 + name_length >= size)
-        return ENAMETOOLONG;
-    memcpy(path, directory, length);
-    char *end = path + length;
-    if (length) /* an empty entry of PATH is the working directory */
-        *end++ = '/';
-    memcpy(end, name, name_length + 1);
-    return executable(path);
-}
-
-int program_find(const char *name, char *path, size_t size)
-{
-    if (strchr(name, '/'))
-        return candidate("", 0, name, path, size);
-    const char *directory = getenv("PATH");
-    directory = directory ? directory : "/bin:/usr/bin";
-    int error = ENOENT;
-    while (*name) {
-        size_t length = strcspn(directory, ":");
-        int result = candidate(directory, length, name, path, size);
-        if (result == 0)
-            return 0;
-        error = result == EACCES ? EACCES : error;
-        if (!directory[length])
-            break;
-        directory += length + 1;
-    }
-    return error;
-}
 
 /* ---- programs that change identity: the loader drops LD_PRELOAD ("secure-execution mode", ld.so(8)) ---- */
 
