@@ -12,8 +12,28 @@ struct seal {
 _Static_assert(sizeof(struct seal_nonce) == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES, "the nonce is the struct");
 _Static_assert(SEAL_TAG_SIZE == crypto_aead_xchacha20poly1305_ietf_ABYTES, "tag size");
 
+/* Left to itself, libsodium opens /dev/urandom on some systems, under a number that the program counts on. */
+static const char *random_name(void) { return "os"; }
+
+static void random_bytes(void *out, size_t size)
+{
+    if (os_random(out, size) != 0)
+        sodium_memzero(out, size); /* of libsodium only canaries come from here */
+}
+
+static uint32_t random_number(void)
+{
+    uint32_t number;
+    random_bytes(&number, sizeof(number));
+    return number;
+}
+
+static struct randombytes_implementation randomness = {
+    .implementation_name = random_name, .random = random_number, .buf = random_bytes};
+
 int seal_new(struct seal **out)
 {
+    randombytes_set_implementation(&randomness);
     if (sodium_init() < 0) /* chooses the implementations for this processor */
         return -ENOSYS;
     struct seal *seal = os_map(sizeof(*seal));
