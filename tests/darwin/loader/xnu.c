@@ -554,7 +554,7 @@ static int x_vm_remap(uint32_t task, uintptr_t *out, size_t size, uintptr_t mask
     return KERN_SUCCESS;
 }
 
-/* Reusable pages go every other time: what is in them then must not matter. */
+/* Of reusable pages every other one goes, now this one, now that: what is in them must not matter. */
 static int x_madvise(void *at, size_t size, int advice)
 {
     const struct alias *alias = alias_at((uintptr_t) at);
@@ -563,8 +563,8 @@ static int x_madvise(void *at, size_t size, int advice)
     if (advice != 7)
         return 0;
     count(&counts.reusable);
-    if (alias && counts.reusable % 2)
-        punch(alias->source + ((uintptr_t) at - alias->at), size);
+    for (size_t done = counts.reusable % 2 * 4096; alias && done < size; done += 2 * 4096)
+        punch(alias->source + ((uintptr_t) at - alias->at) + done, 4096);
     return 0;
 }
 
