@@ -17,7 +17,11 @@
 #include "../../shim/tier/spill.h"
 #include "fake_platform.h"
 
-enum { PAGE = 4096, ARENA = 32 << 20, THREADS = 3, OWN_PAGES = 192, SHARED_PAGES = 64, BUDGET = 3 << 20 };
+#ifndef LOGICAL_PAGE
+#define LOGICAL_PAGE 4096
+#endif
+
+enum { PAGE = LOGICAL_PAGE, ARENA = 32 << 20, THREADS = 3, OWN_PAGES = 192, SHARED_PAGES = 64, BUDGET = 3 << 20 };
 
 #define REQUIRE(condition)                                                     \
     do {                                                                       \

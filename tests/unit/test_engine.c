@@ -13,7 +13,11 @@
 #include "../../shim/tier/spill.h"
 #include "fake_platform.h"
 
-enum { PAGE = 4096, ARENA = 16 << 20, BLOCK = 256 << 10, BLOCK_PAGES = BLOCK / PAGE, MANY = 1 << 20 };
+#ifndef LOGICAL_PAGE
+#define LOGICAL_PAGE 4096
+#endif
+
+enum { PAGE = LOGICAL_PAGE, ARENA = 4096 * PAGE, BLOCK_PAGES = 64, BLOCK = BLOCK_PAGES * PAGE, MANY = 1 << 20 };
 
 enum content { ZERO, SAME, TEXT, NOISE, CONTENTS };
 
@@ -918,12 +922,12 @@ static uint64_t resident_bytes(void)
 
 Test(engine, the_budget_holds_without_a_thread)
 {
-    enum { BUDGET = 6 << 20 };
+    enum { BUDGET = 1536 * PAGE };
     make_engine(&usual);
     arm_with(real_pool(PAGE), real_spill(PAGE));
     struct pager_config config = {.budget = BUDGET, .resident = resident_bytes, .no_thread = true};
     cr_assert_eq(pager_start(&engine, &config), 0);
-    size_t n = 12 * 256; /* 12 MiB */
+    size_t n = 2 * BUDGET / PAGE;
     uintptr_t at = block(n * PAGE);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < n; i++) {
