@@ -90,16 +90,6 @@ int vm_reserve(struct platform *pf)
     return 0;
 }
 
-void vm_release(struct platform *pf)
-{
-    for (size_t i = 0; i <= arena.size / CHUNK; i++)
-        unmap(arena.aliases[i], arena.aliases[i] ? CHUNK : 0);
-    os_unmap(arena.aliases, (arena.size / CHUNK + 1) * sizeof *arena.aliases);
-    unmap(pf->base, pf->size);
-    arena.size = 0;
-    arena.open = false;
-}
-
 /* ---- aliases ---- */
 
 /* A read-write view of the same memory elsewhere. 0 when refused. */
@@ -159,6 +149,16 @@ static uintptr_t alias_made(uintptr_t address)
     if (!__atomic_load_n(alias_slot(address), __ATOMIC_ACQUIRE))
         make_alias(address);
     return alias_of(address);
+}
+
+void vm_release(struct platform *pf)
+{
+    for (uintptr_t at = arena.base; at < arena.base + arena.size; at += CHUNK)
+        unmap(*alias_slot(at), *alias_slot(at) ? chunk_length(at) : 0);
+    os_unmap(arena.aliases, (arena.size / CHUNK + 1) * sizeof *arena.aliases);
+    unmap(pf->base, pf->size);
+    arena.size = 0;
+    arena.open = false;
 }
 
 /* ---- protection ---- */

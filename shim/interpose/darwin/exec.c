@@ -3,6 +3,7 @@
  * but ends those for which it has no code, arm64e's above all (process/darwin/target.h).
  */
 #include <alloca.h>
+#include <errno.h>
 
 #include "../../process/darwin/target.h"
 #include "hold.h"
@@ -84,13 +85,28 @@ static size_t parts_of(const char *path, char *const arguments[], char *const en
     return count;
 }
 
-int hooked_execve(const char *path, char *const arguments[], char *const environment[])
+/* Nothing is held: in a child of vfork(), whose memory is its parent's, nobody would ever let go. But an exec that has
+ * failed has done nothing: what it reads is brought in, and it is tried again. */
+#define TRIES 100
+
+static bool bring_in(const char *path, char *const arguments[], char *const environment[])
 {
     struct part parts[ROOM];
-    int result;
+    struct holds holds = {parts, parts_of(path, arguments, environment, parts)};
+    bool any = any_ours(parts, holds.count);
+    hold_all(parts, holds.count);
+    let_go(&holds);
+    return any;
+}
+
+int hooked_execve(const char *path, char *const arguments[], char *const environment[])
+{
+    int result, tries = TRIES;
     if (path && !target_reachable(path))
         environment = WITHOUT_SHIM(environment);
-    HELD(result, parts, parts_of(path, arguments, environment, parts), execve(path, arguments, environment));
+    do
+        result = execve(path, arguments, environment);
+    while (errno == EFAULT && bring_in(path, arguments, environment) && tries-- > 0);
     return result;
 }
 

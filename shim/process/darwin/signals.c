@@ -105,17 +105,14 @@ static uintptr_t stack_pointer_of(const void *context)
 #endif
 }
 
-/* Brought about by an instruction: nobody has sent it. */
-static bool is_fault(const siginfo_t *info) { return info->si_pid == 0 && info->si_signo != SIGSYS; }
-
-/* A faulting instruction faults again as soon as we return, and the crash report shows it. What was sent is sent again. */
-static void die(int number, const siginfo_t *info, bool again)
+/* Whether it was a fault or was sent cannot be told: si_pid and si_code are the same for both there. So it is sent once
+ * more, and ends the process when we return, with the registers of the faulting instruction. Whoever reports crashes was
+ * told by Mach before any signal. */
+static void die(int number)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
-    (void) info;
     sigaction(number, &action, NULL);
-    if (again)
-        pthread_kill(pthread_self(), number);
+    pthread_kill(pthread_self(), number);
 }
 
 #define HANDLER_DEPTH ((uintptr_t) 1 << 20)
@@ -149,14 +146,14 @@ static void call_handler(const struct sigaction *action, int number, siginfo_t *
     pthread_setspecific(key, outer);
 }
 
+/* What is ignored is ignored: a fault is then raised again for ever, as without us. */
 static void to_program(int number, siginfo_t *info, void *context)
 {
     struct sigaction action = program_action(number);
-    if (action.sa_handler == SIG_IGN && !is_fault(info))
+    if (action.sa_handler == SIG_IGN)
         return;
-    if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN ||
-        (is_fault(info) && is_inside_handler(number, context)))
-        die(number, info, !is_fault(info));
+    if (action.sa_handler == SIG_DFL || is_inside_handler(number, context))
+        die(number);
     else
         call_handler(&action, number, info, context);
 }
@@ -169,7 +166,7 @@ static void report_lost(const siginfo_t *info, void *context)
     lost.si_code = BUS_ADRERR;
     struct sigaction action = program_action(SIGBUS);
     if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)
-        die(SIGBUS, &lost, true);
+        die(SIGBUS);
     else
         call_handler(&action, SIGBUS, &lost, context);
 }
@@ -181,7 +178,7 @@ static void handler(int number, siginfo_t *info, void *context)
     int saved = errno;
     siginfo_t untagged = *info;
     untagged.si_addr = (void *) ((uintptr_t) info->si_addr & ((UINT64_C(1) << ADDRESS_BITS) - 1));
-    enum signal_verdict verdict = is_fault(info) ? state.server(number, &untagged, context) : SIGNAL_PROGRAMS;
+    enum signal_verdict verdict = state.server(number, &untagged, context);
     errno = saved;
     if (verdict == SIGNAL_PROGRAMS)
         to_program(number, info, context);

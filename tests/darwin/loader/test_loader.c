@@ -77,6 +77,10 @@ static void on_signal(int number, void *info, void *context)
         open_own_page(trap.address);
 }
 
+static void before_fork(void) { pf.ops->fork(&pf, FORK_BEFORE); }
+static void after_fork_parent(void) { pf.ops->fork(&pf, FORK_PARENT); }
+static void after_fork_child(void) { pf.ops->fork(&pf, FORK_CHILD); }
+
 static void begin(const char *name)
 {
     char why[256] = "";
@@ -93,6 +97,7 @@ static void begin(const char *name)
     CHECK(pf.ops->reserve(&pf) == 0);
     start = pf.base + pf.size / 2;
     CHECK(pf.ops->open(&pf, start, SIZE) == 0);
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
 static void arm(void)
@@ -406,16 +411,72 @@ static void shim(void)
         shim_free(blocks[i]);
 }
 
-static void before_fork(void) { pf.ops->fork(&pf, FORK_BEFORE); }
-static void after_fork_parent(void) { pf.ops->fork(&pf, FORK_PARENT); }
-static void after_fork_child(void) { pf.ops->fork(&pf, FORK_CHILD); }
+/* ---- the shim among the program's own handlers and masks ---- */
+
+struct darwin_action {
+    void *handler;
+    uint32_t mask;
+    int flags;
+};
+
+static volatile uintptr_t told;
+
+/* Darwin's siginfo_t has the address after six ints. */
+static void program_handler(int number, void *info, void *context)
+{
+    (void) number, (void) context;
+    told = ((uintptr_t *) info)[3];
+    open_own_page(told);
+}
+
+static int death_of(volatile char *address)
+{
+    int status, child = fork();
+    if (child == 0) {
+        *address = 1;
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void manners(void)
+{
+    int (*set_action)(int, const struct darwin_action *, struct darwin_action *) = NULL;
+    int (*set_mask)(int, const uint32_t *, uint32_t *) = NULL;
+    *(void **) &set_action = macho_symbol(image, "_hooked_sigaction");
+    *(void **) &set_mask = macho_symbol(image, "_hooked_pthread_sigmask");
+    volatile char *own = mmap(NULL, 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *block = shim_malloc(BLOCK), *more = shim_malloc(3 * BLOCK);
+    CHECK(block && more);
+    fill(block, BLOCK, 1);
+    fill(more, 3 * BLOCK, 2);
+
+    CHECK(death_of(own) == 128 + XNU_SIGBUS); /* nobody handles it: as without us */
+
+    struct darwin_action action = {(void *) program_handler, 0, 0x40}, old = {0};
+    CHECK(set_action(XNU_SIGBUS, &action, NULL) == 0 && set_action(XNU_SIGBUS, NULL, &old) == 0);
+    CHECK(old.handler == (void *) program_handler && old.flags == 0x40);
+    own[5] = 1;
+    CHECK(programs == 1 && told == (uintptr_t) own + 5);
+
+    uint32_t all = ~0u, before;
+    CHECK(set_mask(3, &all, NULL) == 0 && set_mask(1, NULL, &before) == 0 && before == all);
+    CHECK(filled(block, BLOCK, 1) && filled(more, 3 * BLOCK, 2)); /* traps that the program has blocked */
+    own[4096 + 5] = 1;
+    CHECK(programs == 2);
+    all = 0;
+    CHECK(set_mask(3, &all, &before) == 0 && before == ~0u);
+}
 
 static const struct {
     const char *name;
     void (*run)(void);
+    void (*begin)(const char *backend);
 } scenarios[] = {
-    {"heal", heal},       {"keep", keep},       {"miss", miss},         {"refill", refill},     {"whole", whole},
-    {"tagged", tagged},   {"blocked", blocked}, {"foreign", foreign},   {"stranger", stranger}, {"forked", forked},
+    {"heal", heal, begin},         {"keep", keep, begin},         {"miss", miss, begin},       {"refill", refill, begin},
+    {"whole", whole, begin},       {"tagged", tagged, begin},     {"blocked", blocked, begin}, {"foreign", foreign, begin},
+    {"stranger", stranger, begin}, {"forked", forked, begin},     {"shim", shim, start_shim},  {"manners", manners, start_shim},
 };
 
 int main(int argc, char **argv)
@@ -424,16 +485,10 @@ int main(int argc, char **argv)
     alarm(60);
     xnu_boot();
     image = macho_load(argv[1], libsystem_resolve);
-    if (strcmp(argv[2], "shim") == 0) {
-        start_shim(argv[3]);
-        shim();
-        return 0;
-    }
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
         if (strcmp(scenarios[i].name, argv[2]) != 0)
             continue;
-        begin(argv[3]);
-        pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+        scenarios[i].begin(argv[3]);
         scenarios[i].run();
         return 0;
     }
