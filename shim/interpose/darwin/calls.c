@@ -2,6 +2,7 @@
  * calls.c: stand-ins that do nothing but hold what they are given; and those that keep our own descriptors ours.
  */
 #include <errno.h>
+#include <stdarg.h>
 
 #include "../../../platform/os.h"
 #include "hold.h"
@@ -32,6 +33,36 @@ STAND_IN(ssize_t, getxattr, (const char *path, const char *name, void *value, si
          (path, name, value, size, position, options), TEXT(path), TEXT(name), OUT(value, size))
 STAND_IN(int, setxattr, (const char *path, const char *name, const void *value, size_t size, uint32_t position, int options),
          (path, name, value, size, position, options), TEXT(path), TEXT(name), IN(value, size))
+
+/* The mode is there when a file may be made; arm64 passes it otherwise than arguments that have a name. */
+#define MODE_AFTER(flags)                                \
+    __extension__({                                      \
+        va_list more_;                                   \
+        va_start(more_, flags);                          \
+        int mode_ = flags & O_CREAT ? va_arg(more_, int) : 0; \
+        va_end(more_);                                   \
+        mode_;                                           \
+    })
+
+int hooked_open(const char *path, int flags, ...)
+{
+    struct part parts[] = {TEXT(path)};
+    int mode = MODE_AFTER(flags), result;
+    if (!guard_ours(path))
+        return open(path, flags, mode);
+    HELD(result, parts, 1, open(path, flags, mode));
+    return result;
+}
+
+int hooked_openat(int fd, const char *path, int flags, ...)
+{
+    struct part parts[] = {TEXT(path)};
+    int mode = MODE_AFTER(flags), result;
+    if (!guard_ours(path))
+        return openat(fd, path, flags, mode);
+    HELD(result, parts, 1, openat(fd, path, flags, mode));
+    return result;
+}
 
 /* ---- sockets ---- */
 

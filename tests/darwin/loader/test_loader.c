@@ -5,6 +5,7 @@
  * goes out and comes back through the alias, and what happens in a forked child. It cannot show what XNU does.
  *
  * Usage: test_loader libvp.dylib SCENARIO BACKEND
+ *        test_loader libvp.dylib targets PROGRAM
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -469,14 +471,72 @@ static void manners(void)
     CHECK(set_mask(3, &all, &before) == 0 && before == ~0u);
 }
 
+/* ---- programs that dyld would not load the shim into ---- */
+
+#define MAGIC_DIRECTORY 0xfade0c02u
+
+static const char *program; /* vprun for macOS, signed ad hoc */
+
+static void take_program(const char *path) { program = path; }
+
+/* A copy of the program, changed: `length` bytes at the first place of `mark` and `offset`. */
+static const char *changed(const char *name, const void *mark, size_t mark_length, size_t offset, const void *bytes, size_t length)
+{
+    static char path[64];
+    static unsigned char content[4 << 20];
+    int from = open(program, O_RDONLY);
+    ssize_t size = read(from, content, sizeof content);
+    close(from);
+    unsigned char *at = memmem(content, (size_t) size, mark, mark_length);
+    CHECK(at);
+    memcpy(at + offset, bytes, length);
+    snprintf(path, sizeof path, "/tmp/%d-%s", (int) getpid(), name);
+    int to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+    CHECK(to >= 0 && write(to, content, (size_t) size) == size);
+    close(to);
+    return path;
+}
+
+static const char *(*obstacle)(const char *, char *, size_t);
+
+static bool refused(const char *path, const char *because)
+{
+    char interpreter[256];
+    const char *why = obstacle(path, interpreter, sizeof interpreter);
+    unlink(path);
+    return why && strstr(why, because) && !interpreter[0];
+}
+
+static void targets(void)
+{
+    char interpreter[256];
+    const uint32_t directory = __builtin_bswap32(MAGIC_DIRECTORY), runtime = __builtin_bswap32(0x10002),
+                   arm64 = 0x0100000c, header = 0xfeedfacf;
+    *(void **) &obstacle = macho_symbol(image, "_target_obstacle");
+    CHECK(!obstacle(program, interpreter, sizeof interpreter) && !interpreter[0]);
+    CHECK(refused(changed("hardened", &directory, 4, 12, &runtime, 4), "hardened"));
+    CHECK(refused(changed("other", &header, 4, 4, &arm64, 4), "processor"));
+    CHECK(refused(changed("static", "\x0e\0\0\0\x20\0\0\0", 8, 0, "\x7f", 1), "statically linked")); /* LC_LOAD_DYLINKER */
+
+    const char *script = "#! /made/up/interpreter -x\n";
+    const char *path = changed("script", &header, 4, 0, script, strlen(script));
+    CHECK(!obstacle(path, interpreter, sizeof interpreter) && strcmp(interpreter, "/made/up/interpreter") == 0);
+    CHECK(chmod(path, 04755) == 0 && !obstacle(path, interpreter, sizeof interpreter)); /* means nothing for scripts */
+    unlink(path);
+    path = changed("setuid", &header, 4, 0, &header, 4);
+    CHECK(chmod(path, 04755) == 0 && refused(path, "setuid"));
+    CHECK(!obstacle("/made/up", interpreter, sizeof interpreter));
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
-    void (*begin)(const char *backend);
+    void (*begin)(const char *backend); /* of "targets": the program */
 } scenarios[] = {
     {"heal", heal, begin},         {"keep", keep, begin},         {"miss", miss, begin},       {"refill", refill, begin},
     {"whole", whole, begin},       {"tagged", tagged, begin},     {"blocked", blocked, begin}, {"foreign", foreign, begin},
     {"stranger", stranger, begin}, {"forked", forked, begin},     {"shim", shim, start_shim},  {"manners", manners, start_shim},
+    {"targets", targets, take_program},
 };
 
 int main(int argc, char **argv)
