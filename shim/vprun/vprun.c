@@ -298,14 +298,19 @@ static void program_check(const char *name, char *path, size_t size)
         die(UNREACHABLE, "%s %s", name, why);
 }
 
+#define SHELL "/bin/sh"
+
 /* A text without "#!" is a shell script, as for execvp(3). Returns only when there is no memory or no shell. */
 static void shell_become(char *path, char **program)
 {
+    char why[PATH_MAX + 128];
+    if (!program_reachable(SHELL, why, sizeof why))
+        die(UNREACHABLE, "%s is run by " SHELL ", which %s", *program, why);
     size_t n = 0;
     while (program[n])
         n++;
     char **arguments = not_null(calloc(n + 2, sizeof *arguments));
-    arguments[0] = "/bin/sh";
+    arguments[0] = SHELL;
     arguments[1] = path;
     memcpy(arguments + 2, program + 1, n * sizeof *arguments); /* with the NULL at the end */
     execve(arguments[0], arguments, environ);

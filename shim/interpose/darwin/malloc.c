@@ -20,13 +20,8 @@
 
 static bool is_ours(const void *block) { return arena_contains(&vp.arena, block); }
 
-/* libmalloc's list of zones is no thing to change while the loader runs our constructor's callers: with the first block. */
-static void know_zone(void)
-{
-    static uint32_t known;
-    if (__builtin_expect(!__atomic_load_n(&known, __ATOMIC_RELAXED), 0) && !__atomic_exchange_n(&known, 1, __ATOMIC_RELAXED))
-        zone_register();
-}
+/* With the first block, and before anybody has it: libmalloc ends a program that frees what no zone knows. */
+static pthread_once_t zone_known = PTHREAD_ONCE_INIT;
 
 /* Whether the request is the arena's; *block is the answer then, NULL with errno set when nothing could back it. */
 static bool arena_serves(size_t size, size_t align, bool zeroed, const void *caller, void **block)
@@ -35,7 +30,7 @@ static bool arena_serves(size_t size, size_t align, bool zeroed, const void *cal
         return false;
     bool refused;
     int saved = errno;
-    know_zone();
+    pthread_once(&zone_known, zone_register);
     *block = block_alloc(size, align, zeroed, &refused);
     errno = refused ? ENOMEM : saved;
     return *block || refused;

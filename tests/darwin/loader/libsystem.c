@@ -58,6 +58,14 @@ static int x_pthread_key_create(unsigned long *key, void (*end)(void *))
 static void *x_pthread_getspecific(unsigned long key) { return pthread_getspecific((pthread_key_t) key); }
 static int x_pthread_setspecific(unsigned long key, void *value) { return pthread_setspecific((pthread_key_t) key, value); }
 
+/* Darwin's begins with a number that is no state of Linux's. */
+static int x_pthread_once(uint64_t *once, void (*run)(void))
+{
+    if (__atomic_exchange_n(once, 0, __ATOMIC_SEQ_CST) != 0)
+        run();
+    return 0;
+}
+
 static int x_pthread_atfork(void (*before)(void), void (*parent)(void), void (*child)(void))
 {
     return pthread_atfork(before, parent, child);
@@ -215,7 +223,7 @@ static const struct {
 } table[] = {
     X(_NSGetExecutablePath), X(__assert_rtn), X(__bzero), X(__ulock_wait), X(__ulock_wake), X(clock_gettime_nsec_np), X(fcntl),
     X(getrlimit), X(host_statistics64), X(memset_pattern16), X(open), X(pthread_atfork), X(pthread_getspecific),
-    X(pthread_key_create), X(pthread_setspecific), X(statvfs), X(sysconf), X(sysctlbyname), X(task_info),
+    X(pthread_key_create), X(pthread_once), X(pthread_setspecific), X(statvfs), X(sysconf), X(sysctlbyname), X(task_info),
     {"_fstat$INODE64", (void *) x_fstat},
     {"_fstatfs$INODE64", (void *) x_fstatfs},
     {"___error", (void *) __errno_location},

@@ -146,6 +146,7 @@ static void heal(void)
     pthread_t threads[2 * THREADS];
     for (size_t i = 1; i < THREADS; i++)
         xnu_thread(&threads[i], touch_when_armed, (void *) i);
+    xnu_start_late();
     arm();
     touch((void *) 0);
     for (size_t i = THREADS; i < 2 * THREADS; i++)
@@ -154,6 +155,7 @@ static void heal(void)
         pthread_join(threads[i], NULL);
     CHECK(served == PAGES);
     check_ways(PAGES);
+    CHECK(!xnu_receiver_has_port());
     for (size_t page = 0; page < PAGES; page++)
         CHECK(*word(page, 7) == page);
 }
@@ -163,7 +165,9 @@ static void keep(void)
 {
     for (size_t page = 0; page < PAGES; page++)
         *word(page, 3) = page + 1;
+    xnu_list_late();
     arm();
+    CHECK(!xnu_receiver_has_port());
     for (size_t page = 0; page < PAGES; page++)
         CHECK(*word(page, 3) == page + 1);
     CHECK(served == PAGES);

@@ -73,6 +73,12 @@ static struct thread *thread_named(uint32_t name)
     return NULL;
 }
 
+static bool lists_late, starts_late;
+
+void xnu_list_late(void) { lists_late = true; }
+
+void xnu_start_late(void) { starts_late = true; }
+
 struct start {
     void *(*run)(void *);
     void *argument;
@@ -91,6 +97,8 @@ static void *run_thread(void *given)
     free(given);
     self = start.thread;
     tell(2);
+    if (starts_late)
+        usleep(50000);
     void *result = start.run(start.argument);
     tell(3);
     self->live = false;
@@ -119,6 +127,8 @@ static void *x_pthread_introspection_hook_install(void *hook)
 static int x_task_threads(uint32_t task, uint32_t **list, uint32_t *n)
 {
     (void) task;
+    if (lists_late)
+        usleep(50000);
     *list = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     *n = 0;
     for (size_t i = 0; i < THREADS_MAX; i++)
@@ -637,6 +647,14 @@ uint64_t xnu_footprint(void)
     if (file)
         fclose(file);
     return kilobytes * 1024 + (fstat(memory, &status) == 0 ? (uint64_t) status.st_blocks * 512 : 0);
+}
+
+bool xnu_receiver_has_port(void)
+{
+    for (size_t i = 0; i < THREADS_MAX; i++)
+        if (threads[i].live && threads[i].receives && threads[i].port)
+            return true;
+    return false;
 }
 
 void xnu_mask(uint32_t mask) { self->mask = mask; }

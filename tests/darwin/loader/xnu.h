@@ -50,6 +50,13 @@ struct xnu_counts xnu_counts(void);
 void xnu_foreign_port(uint32_t behaviour, void (*mend)(uintptr_t address));
 uint32_t xnu_thread_port(void);
 
+/** Whether a thread that receives exceptions would be asked about its own faults. */
+bool xnu_receiver_has_port(void);
+
+/** From now on threads that were just made run before who made them goes on to list them; or only long after that. */
+void xnu_list_late(void);
+void xnu_start_late(void);
+
 /** The calling thread's mask, as sigprocmask() would set it (bits of Darwin's numbers). */
 void xnu_mask(uint32_t mask);
 
