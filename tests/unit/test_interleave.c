@@ -33,7 +33,11 @@
 #define LOOKS_AT_STACKS __attribute__((noinline))
 #endif
 
-enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = 4096, PAGES = 64, STATES = 1 << 20 };
+#ifndef LOGICAL_PAGE
+#define LOGICAL_PAGE 4096
+#endif
+
+enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES = 64, STATES = 1 << 20 };
 
 enum role { NOBODY, READ, WRITE, EVICT, PIN_WRITE, PIN_READ, FORGET };
 

@@ -5,7 +5,14 @@
 #include "../../shim/tier/pool.h"
 #include "tier_model.h"
 
-enum { ITEMS = 8192, PAGE = 4096, SEGMENT = 262144 };
+#ifndef LOGICAL_PAGE
+#define LOGICAL_PAGE 4096
+#endif
+
+enum { ITEMS = 8192, PAGE = LOGICAL_PAGE, SEGMENT = 262144 };
+
+/* Room for so many times 256 pages: a MiB of small ones. */
+#define ROOM(n) ((uint64_t)(n) * 256 * PAGE)
 
 static struct tier *make_pool(uint64_t reserve, uint64_t capacity, size_t page_size)
 {
@@ -51,7 +58,7 @@ Test(pool, keeps_records_of_every_size_at_every_page_size)
 
 Test(pool, loads_in_place)
 {
-    struct tier *tier = make_pool(1 << 20, 1 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(1), ROOM(1), PAGE);
     tier_handle handle;
     struct record out[2], record = {.page = 5, .bytes = "hello", .size = 5, .codec = 2};
     cr_assert_eq(tier->ops->store(tier, &record, 1, &handle), 1);
@@ -64,7 +71,7 @@ Test(pool, loads_in_place)
 
 Test(pool, a_dead_or_foreign_handle_is_refused)
 {
-    struct tier *tier = make_pool(1 << 20, 1 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(1), ROOM(1), PAGE);
     struct record out, record = {.page = 5, .bytes = "hello", .size = 5, .codec = 2};
     tier_handle handle, other;
     cr_assert_eq(tier->ops->store(tier, &record, 1, &handle), 1);
@@ -87,11 +94,11 @@ Test(pool, a_dead_or_foreign_handle_is_refused)
 
 Test(pool, a_record_that_no_page_could_have_is_refused)
 {
-    struct tier *tier = make_pool(1 << 20, 1 << 20, PAGE);
-    static char bytes[8192];
+    struct tier *tier = make_pool(ROOM(1), ROOM(1), PAGE);
+    static char bytes[2 * PAGE];
     tier_handle handles[2];
     struct record run[2] = {{.page = 1, .bytes = bytes, .size = 10, .codec = 1},
-                            {.page = 2, .bytes = bytes, .size = 4097, .codec = 1}};
+                            {.page = 2, .bytes = bytes, .size = PAGE + 1, .codec = 1}};
     cr_assert_eq(tier->ops->store(tier, run, 2, handles), 1);
     cr_assert_eq(tier->ops->store(tier, run + 1, 1, handles), -EINVAL);
     run[1].size = 0;
@@ -101,7 +108,7 @@ Test(pool, a_record_that_no_page_could_have_is_refused)
 
 Test(pool, full_stores_a_prefix_and_recovers)
 {
-    struct tier *tier = make_pool(4 << 20, 1 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(4), ROOM(1), PAGE);
     struct model model;
     model_init(&model, tier, 4000, PAGE, 4096, ITEMS);
     int stored;
@@ -111,8 +118,8 @@ Test(pool, full_stores_a_prefix_and_recovers)
         check_counts(&model);
     cr_assert_eq(stored, -ENOSPC);
     model_verify_all(&model);
-    cr_assert_leq(model_stats(&model).held_bytes, 1 << 20);
-    pool_set_capacity(tier, 2 << 20);
+    cr_assert_leq(model_stats(&model).held_bytes, ROOM(1));
+    pool_set_capacity(tier, ROOM(2));
     cr_assert_eq(model_store(&model, 1), 1);
     for (uint64_t page = 1; page <= model.count; page++)
         model_drop(&model, page);
@@ -128,7 +135,7 @@ Test(pool, full_stores_a_prefix_and_recovers)
 
 Test(pool, trim_gives_memory_back_and_capacity_can_fall)
 {
-    struct tier *tier = make_pool(64 << 20, 32 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(64), ROOM(32), PAGE);
     struct model model;
     model_init(&model, tier, 8000, PAGE, 4096, ITEMS);
     for (int i = 0; i < 120; i++)
@@ -137,14 +144,14 @@ Test(pool, trim_gives_memory_back_and_capacity_can_fall)
     for (uint64_t page = 1; page <= model.count; page++)
         if (page % 16)
             model_drop(&model, page);
-    pool_set_capacity(tier, 8 << 20);
+    pool_set_capacity(tier, ROOM(8));
     while (model_clean(&model, PICK_EMPTIEST, 50, true) > 0)
         ;
     tier->ops->trim(tier);
     model_verify_all(&model);
     struct tier_stats stats = model_stats(&model);
     cr_assert_lt(stats.held_bytes, full / 4);
-    cr_assert_leq(stats.held_bytes, 8 << 20);
+    cr_assert_leq(stats.held_bytes, ROOM(8));
     pool_set_capacity(tier, 0);
     for (uint64_t page = 1; page <= model.count; page++)
         model_drop(&model, page);
@@ -153,7 +160,7 @@ Test(pool, trim_gives_memory_back_and_capacity_can_fall)
     cr_assert_eq(model_store(&model, 1), -ENOSPC);
     tier->ops->trim(tier);
     cr_assert_eq(model_stats(&model).held_bytes, 0);
-    pool_set_capacity(tier, 8 << 20);
+    pool_set_capacity(tier, ROOM(8));
     cr_assert_eq(model_store(&model, 10), 10);
     model_verify_all(&model);
     model_fini(&model);
@@ -162,7 +169,7 @@ Test(pool, trim_gives_memory_back_and_capacity_can_fall)
 
 Test(pool, a_picked_segment_stays_readable_until_pick_done)
 {
-    struct tier *tier = make_pool(4 << 20, 4 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(4), ROOM(4), PAGE);
     struct model model;
     model_init(&model, tier, 2000, PAGE, 4096, ITEMS);
     while (model_stats(&model).held_bytes < 3 * SEGMENT)
@@ -191,7 +198,7 @@ Test(pool, a_picked_segment_stays_readable_until_pick_done)
 
 Test(pool, oldest_is_oldest)
 {
-    struct tier *tier = make_pool(4 << 20, 4 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(4), ROOM(4), PAGE);
     struct model model;
     model_init(&model, tier, 100000, PAGE, 4096, ITEMS);
     uint64_t order[4096];
@@ -215,8 +222,8 @@ Test(pool, oldest_is_oldest)
 /* 120,000 stores at 80 % of the capacity live: with cleaning that never runs dry, and nothing is ever lost. */
 Test(pool, random_overwriting_with_cleaning_stays_within_capacity, .timeout = 60)
 {
-    uint64_t capacity = 8 << 20;
-    struct tier *tier = make_pool(32 << 20, capacity, PAGE);
+    uint64_t capacity = ROOM(8);
+    struct tier *tier = make_pool(ROOM(32), capacity, PAGE);
     struct model model;
     model_init(&model, tier, 3500, PAGE, 4096, ITEMS);
     for (int step = 0; step < 15000; step++) {
@@ -298,7 +305,7 @@ static void move_item(struct tier *tier, const struct tier_item *item)
 
 Test(pool, loads_and_releases_race_with_stores_and_cleaning, .timeout = 60)
 {
-    struct tier *tier = make_pool(16 << 20, 1 << 20, PAGE);
+    struct tier *tier = make_pool(ROOM(16), ROOM(1), PAGE);
     model_init(&shared_model, tier, SHARED_PAGES, PAGE, 4096, ITEMS);
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)

@@ -11,7 +11,14 @@
 #include "../../shim/tier/spill.h"
 #include "tier_model.h"
 
-enum { PAGE = 4096, SEGMENT = 262144 };
+#ifndef LOGICAL_PAGE
+#define LOGICAL_PAGE 4096
+#endif
+
+enum { PAGE = LOGICAL_PAGE, SEGMENT = 262144 };
+
+/* Room for so many times 256 pages: a MiB of small ones. */
+#define ROOM(n) ((uint64_t)(n) * 256 * PAGE)
 
 static const char *directory = "/var/tmp";
 
@@ -152,7 +159,7 @@ Test(spill, file_is_nameless_private_and_high)
     struct model model;
     char path[64], target[512] = {0};
     struct stat stat;
-    make_model(&model, 4 << 20, 10);
+    make_model(&model, ROOM(4), 10);
     int fd = file_of(&model);
     cr_assert_eq(fstat(fd, &stat), 0);
     cr_assert_eq(stat.st_nlink, 0);
@@ -227,7 +234,7 @@ Test(spill, keeps_records_of_every_size_at_every_page_size)
 /* 100,000 stores into 16 MiB at two thirds live; short reads and writes for a part of it. */
 Test(spill, random_overwriting_with_cleaning_stays_within_its_size)
 {
-    uint64_t max = 16 << 20;
+    uint64_t max = ROOM(16);
     struct model model;
     make_model(&model, max, 5400);
     for (int step = 0; step < 2000; step++) {
@@ -251,7 +258,7 @@ Test(spill, random_overwriting_with_cleaning_stays_within_its_size)
 Test(spill, short_reads_and_writes_are_made_whole)
 {
     struct model model;
-    make_model(&model, 32 << 20, 2000);
+    make_model(&model, ROOM(32), 2000);
     disk.short_io = true;
     for (int i = 0; i < 20; i++)
         cr_assert_eq(model_store(&model, 64), 64);
@@ -286,7 +293,7 @@ Test(spill, writes_without_io_uring_too)
         int fds[2];
         struct model model;
         disk.no_ring = mode == 1;
-        make_model(&model, 16 << 20, 1);
+        make_model(&model, ROOM(16), 1);
         size_t descriptors = spill_descriptors(model.tier, fds);
         if (mode == 1)
             cr_assert_eq(descriptors, 1);
@@ -314,18 +321,18 @@ Test(spill, freed_space_is_punched_and_taken_again)
     static tier_handle handles[PAGES];
     struct model model;
     struct stat stat;
-    make_model(&model, 512u << 20, 1);
+    make_model(&model, ROOM(512), 1);
     for (uint64_t i = 0; i < PAGES; i += 32)
         store_block(&model, i, handles + i);
-    cr_assert_gt(model_stats(&model).held_bytes, 160 << 20);
+    cr_assert_gt(model_stats(&model).held_bytes, ROOM(160));
     for (uint64_t i = KEPT; i < PAGES; i++)
         model.tier->ops->release(model.tier, handles[i]);
     for (int i = 0; i < 20; i++)
         model.tier->ops->trim(model.tier);
-    cr_assert_gt(disk.punched, 64 << 20);
-    cr_assert_leq(model_stats(&model).held_bytes, (64 << 20) + (8 << 20));
+    cr_assert_gt(disk.punched, ROOM(64));
+    cr_assert_leq(model_stats(&model).held_bytes, ROOM(64) + ROOM(8));
     cr_assert_eq(fstat(file_of(&model), &stat), 0);
-    cr_assert_lt((uint64_t)stat.st_blocks * 512, 100 << 20, "the disk has it back");
+    cr_assert_lt((uint64_t)stat.st_blocks * 512, ROOM(100), "the disk has it back");
     for (uint64_t i = KEPT; i < PAGES; i += 32)
         store_block(&model, i, handles + i);
     for (uint64_t i = 0; i < PAGES; i += i < KEPT ? 1 : 17)
@@ -341,7 +348,7 @@ static void fail_every_write(int error)
     for (long index = 0; index < 12; index++) {
         struct model model;
         disk_reset();
-        make_model(&model, 32 << 20, 3000);
+        make_model(&model, ROOM(32), 3000);
         cr_assert_eq(model_store(&model, 64), 64);
         disk.writes_left = index;
         disk.write_error = error;
@@ -386,7 +393,7 @@ Test(spill, a_failed_write_in_a_batch_stores_the_prefix_before_it)
     for (long index = 0; index < 4; index++) {
         struct model model;
         disk_reset();
-        make_model(&model, 32 << 20, 10);
+        make_model(&model, ROOM(32), 10);
         for (size_t i = 0; i < 400; i++)
             run[i] = (struct record){.page = i + 1, .bytes = bytes, .size = PAGE, .codec = 1};
         disk.writes_left = index;
@@ -433,7 +440,7 @@ Test(spill, a_failing_read_is_an_error_and_only_that)
 {
     struct model model;
     struct record got;
-    make_model(&model, 8 << 20, 200);
+    make_model(&model, ROOM(8), 200);
     for (int i = 0; i < 10; i++)
         cr_assert_eq(model_store(&model, 40), 40);
     uint64_t page = 1;
@@ -463,7 +470,7 @@ Test(spill, a_flipped_bit_anywhere_is_found)
 {
     struct model model;
     struct record got;
-    make_model(&model, 8 << 20, 20);
+    make_model(&model, ROOM(8), 20);
     for (int i = 0; i < 10; i++)
         cr_assert_eq(model_store(&model, 5), 5);
     uint64_t page = 1;
@@ -524,7 +531,7 @@ Test(spill, wrong_pages_and_handles_are_refused)
 {
     struct model model;
     struct record got;
-    make_model(&model, 8 << 20, 20);
+    make_model(&model, ROOM(8), 20);
     cr_assert_eq(model_store(&model, 10), 10);
     uint64_t page = 1;
     while (!model.pages[page].handle)
@@ -551,7 +558,7 @@ Test(spill, plaintext_never_reaches_the_file)
     static const char secret[] = "the quick brown fox jumps over the lazy dog 0123456789";
     static char bytes[PAGE];
     static _Alignas(4096) char block[SEGMENT];
-    make_model(&model, 8 << 20, 20);
+    make_model(&model, ROOM(8), 20);
     for (size_t at = 0; at + sizeof(secret) < PAGE; at += sizeof(secret))
         memcpy(bytes + at, secret, sizeof(secret));
     struct record run[40];
@@ -576,7 +583,7 @@ Test(spill, equal_pages_are_not_equal_in_the_file)
     struct model model;
     static char bytes[PAGE];
     static _Alignas(4096) char block[8192], other[8192];
-    make_model(&model, 8 << 20, 20);
+    make_model(&model, ROOM(8), 20);
     struct record record = {.page = 3, .bytes = bytes, .size = PAGE, .codec = 1};
     tier_handle handles[2];
     cr_assert_eq(model.tier->ops->store(model.tier, &record, 1, &handles[0]), 1);
@@ -592,7 +599,7 @@ Test(spill, equal_pages_are_not_equal_in_the_file)
 Test(spill, cleaning_survives_damage)
 {
     struct model model;
-    make_model(&model, 16 << 20, 1500);
+    make_model(&model, ROOM(16), 1500);
     for (int i = 0; i < 20; i++)
         cr_assert_eq(model_store(&model, 64), 64);
     tier_handle any = 0;
@@ -624,7 +631,7 @@ Test(spill, cleaning_survives_damage)
 Test(spill, cleaning_ends_although_a_slot_is_damaged)
 {
     struct model model;
-    make_model(&model, 16 << 20, 1500);
+    make_model(&model, ROOM(16), 1500);
     for (int i = 0; i < 20; i++)
         cr_assert_eq(model_store(&model, 64), 64);
     for (uint64_t at = 0; at < 1 << 20; at += SEGMENT)
@@ -771,7 +778,7 @@ static void rewrite_and_verify(struct model *model, int rounds)
 Test(spill, parent_and_child_share_the_file_without_overlap)
 {
     struct model model;
-    make_model(&model, 32 << 20, 1000);
+    make_model(&model, ROOM(32), 1000);
     for (int i = 0; i < 30; i++)
         cr_assert_eq(model_store(&model, 32), 32);
     spill_before_fork(model.tier);
@@ -802,7 +809,7 @@ Test(spill, a_child_keeps_what_the_parent_releases)
 {
     struct model model;
     int go[2];
-    make_model(&model, 8 << 20, 500);
+    make_model(&model, ROOM(8), 500);
     for (int i = 0; i < 15; i++)
         cr_assert_eq(model_store(&model, 32), 32);
     cr_assert_eq(pipe(go), 0);
@@ -850,7 +857,7 @@ Test(spill, a_failed_fork_leaves_no_trace)
 Test(spill, a_child_nobody_prepared_may_not_write)
 {
     struct model model;
-    make_model(&model, 4 << 20, 100);
+    make_model(&model, ROOM(4), 100);
     cr_assert_eq(model_store(&model, 16), 16);
     pid_t child = fork();
     if (child == 0)
