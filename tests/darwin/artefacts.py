@@ -2,8 +2,11 @@
 """What was built for macOS is what dyld, the kernel and the promises of the shim expect.
 
 Usage: artefacts.py libvp.dylib vprun hooks.def vp.h ARCHITECTURE      (arm64, x86_64)
+
+Needs LLVM's llvm-objdump and llvm-nm; without them it is skipped (77).
 """
 import re
+import shutil
 import subprocess
 import sys
 
@@ -97,4 +100,7 @@ def main(library, launcher, hooks, header, architecture):
     sys.exit(1 if failures else 0)
 
 
+if not shutil.which("llvm-objdump") or not shutil.which("llvm-nm"):
+    print("llvm-objdump or llvm-nm is missing")
+    sys.exit(77)
 main(*sys.argv[1:])
