@@ -1,14 +1,15 @@
 /*
  * exc_port.c: traps as messages to an exception port.
  *
- * The port is each thread's, not the task's: a task's is inherited by children, where nobody would answer it. Mach asks the
- * thread's port first, then the task's and the host's (debuggers, crash reporters), then sends a signal; KERN_FAILURE
- * passes a fault on. Threads get the port as they start, from libpthread's introspection hook; those that were there
- * already when paging arms, then. A thread that has a port of the program's keeps it being asked: what is not ours is
- * relayed there, if it takes messages of the same kind; else the thread is left alone and served by signals.
+ * The port is each thread's, not the task's: a task's is inherited by children, where nobody would answer it. Mach asks
+ * the thread's port first, then the task's and the host's (debuggers, crash reporters), then sends a signal;
+ * KERN_FAILURE passes a fault on. Threads get the port as they start, from libpthread's introspection hook; those that
+ * were there already when paging arms, then. A thread that has a port of the program's keeps it being asked: what is
+ * not ours is relayed there, if it takes messages of the same kind; else the thread is left alone and served by
+ * signals.
  *
- * The receivers are threads of ours. They never touch arena memory (Mach would ask them about it), allocate nothing, and
- * have no port themselves. When they cannot be had, now or in a forked child, the signals' handlers serve.
+ * The receivers are threads of ours. They never touch arena memory (Mach would ask them about it), allocate nothing,
+ * and have no port themselves. When they cannot be had, now or in a forked child, the signals' handlers serve.
  */
 #include "../os.h"
 #include "../posix/mprotect.h"

@@ -1,5 +1,6 @@
 /*
- * exc_signal.c: traps as signals. The handlers are the shim's, as on every system; this adds what Darwin's memory needs.
+ * exc_signal.c: traps as signals. The handlers are the shim's, as on every system; this adds what Darwin's memory
+ * needs.
  */
 #include "../posix/mprotect.h"
 #include "exc.h"

@@ -1,8 +1,8 @@
 /*
  * os.c: the services of os.h on Darwin.
  *
- * System calls by number are no interface there, so libSystem's functions are called, whose errno is put back. Calls out of
- * this library reach the originals: dyld does not interpose the library that brings the replacements.
+ * System calls by number are no interface there, so libSystem's functions are called, whose errno is put back. Calls
+ * out of this library reach the originals: dyld does not interpose the library that brings the replacements.
  */
 #include "../os.h"
 #include "../posix/own_fds.h"
@@ -204,8 +204,8 @@ int os_random(void *buffer, size_t size)
 }
 
 /*
- * Threads of our own are libpthread's: nothing public makes others. A process whose main thread has called pthread_exit()
- * therefore outlives its last own thread there (README, limits).
+ * Threads of our own are libpthread's: nothing public makes others. A process whose main thread has called
+ * pthread_exit() therefore outlives its last own thread there (README, limits).
  */
 #define THREAD_STACK (256u << 10)
 

@@ -2,14 +2,14 @@
  * vm.c: virtual memory on Darwin, for its trap backends.
  *
  * Behind its protection the arena is written through a second, read-write view of the same memory, its *alias*:
- * vm_remap() without copying, a chunk at a time. It makes one memory object of the chunk, so that the map's entries merge
- * again after their protections have differed, and fork() copies lazily. A chunk gets its alias before anything in it
- * becomes accessible, once paging is armed; unarmed, nothing is aliased. Children do not inherit aliases: theirs would be
- * a copy apart from their arena.
+ * vm_remap() without copying, a chunk at a time. It makes one memory object of the chunk, so that the map's entries
+ * merge again after their protections have differed, and fork() copies lazily. A chunk gets its alias before anything
+ * in it becomes accessible, once paging is armed; unarmed, nothing is aliased. Children do not inherit aliases: theirs
+ * would be a copy apart from their arena.
  *
- * No advice there is sure to leave zeros (MADV_FREE_REUSABLE frees when memory is wanted), so content is wiped through the
- * alias first: what is left then reads as zero, whether it was freed or not. Where there is no alias yet, new memory takes
- * the old one's place; the lock keeps an alias from being made of the old one meanwhile.
+ * No advice there is sure to leave zeros (MADV_FREE_REUSABLE frees when memory is wanted), so content is wiped through
+ * the alias first: what is left then reads as zero, whether it was freed or not. Where there is no alias yet, new
+ * memory takes the old one's place; the lock keeps an alias from being made of the old one meanwhile.
  */
 #include "vm.h"
 #include "../lock.h"

@@ -1,6 +1,6 @@
 /*
- * victim.c: programs for a Mac, unmodified as far as they know, a case each. Run by macos.py under vprun with a small budget.
- * Exit status 0: all was as it would be without the shim.
+ * victim.c: programs for a Mac, unmodified as far as they know, a case each. Run by macos.py under vprun with a small
+ * budget. Exit status 0: all was as it would be without the shim.
  */
 #include <dispatch/dispatch.h>
 #include <dlfcn.h>
@@ -315,7 +315,8 @@ static unsigned entries(void)
     natural_t nesting = 0;
     vm_region_submap_info_data_64_t info;
     mach_msg_type_number_t n = VM_REGION_SUBMAP_INFO_COUNT_64;
-    while (vm_region_recurse_64(mach_task_self(), &at, &size, &nesting, (vm_region_recurse_info_t) &info, &n) == KERN_SUCCESS) {
+    while (vm_region_recurse_64(mach_task_self(), &at, &size, &nesting, (vm_region_recurse_info_t) &info, &n) ==
+           KERN_SUCCESS) {
         count++;
         at += size;
         n = VM_REGION_SUBMAP_INFO_COUNT_64;
@@ -343,8 +344,9 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } cases[] = {
-        {"loaded", loaded}, {"threads", threads}, {"gcd", gcd},       {"blocked", blocked}, {"chained", chained}, {"wild", wild},
-        {"tagged", tagged}, {"efault", efault},   {"zones", zones},   {"forked", forked},   {"map", map},
+        {"loaded", loaded}, {"threads", threads}, {"gcd", gcd},       {"blocked", blocked},
+        {"wild", wild},     {"chained", chained}, {"tagged", tagged}, {"efault", efault},
+        {"zones", zones},   {"forked", forked},   {"map", map},
     };
     CHECK(argc == 2);
     if (strcmp(argv[1], "spawned") == 0) {

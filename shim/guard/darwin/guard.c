@@ -1,6 +1,7 @@
 /*
- * guard.c: Darwin has no net under the stand-ins: no filter of ours can stop a system call there. What reaches the kernel
- * past the stand-ins (interpose/darwin/) with memory that is away gets EFAULT. Nor are there rings that the kernel fills.
+ * guard.c: Darwin has no net under the stand-ins: no filter of ours can stop a system call there. What reaches the
+ * kernel past the stand-ins (interpose/darwin/) with memory that is away gets EFAULT. Nor are there rings that the
+ * kernel fills.
  */
 #include "../guard.h"
 

@@ -1,6 +1,6 @@
 /*
- * exec.c: starting programs. One that the shim cannot be loaded into starts without it: dyld ignores it for protected ones,
- * but ends those for which it has no code, arm64e's above all (process/darwin/target.h).
+ * exec.c: starting programs. One that the shim cannot be loaded into starts without it: dyld ignores it for protected
+ * ones, but ends those for which it has no code, arm64e's above all (process/darwin/target.h).
  */
 #include <alloca.h>
 #include <errno.h>

@@ -1,10 +1,11 @@
 /*
- * hold.h: memory that is given to the kernel, present and held for the call. There is no net under this on Darwin: what is
- * not held here may meet EFAULT.
+ * hold.h: memory that is given to the kernel, present and held for the call. There is no net under this on Darwin: what
+ * is not held here may meet EFAULT.
  *
  *     STAND_IN(int, access, (const char *path, int mode), (path, mode), TEXT(path))
  *
- * IN, OUT and TEXT are what the kernel reads, writes, and reads up to its NUL. What is not in the arena costs a range check.
+ * IN, OUT and TEXT are what the kernel reads, writes, and reads up to its NUL. What is not in the arena costs a range
+ * check.
  */
 #ifndef VP_INTERPOSE_DARWIN_HOLD_H
 #define VP_INTERPOSE_DARWIN_HOLD_H

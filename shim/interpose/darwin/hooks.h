@@ -1,6 +1,7 @@
 /*
- * hooks.h: the functions of libSystem that the shim stands in for. hooked_NAME() stands in for NAME(); NAME() itself is what
- * it calls: dyld gives the replacements to every library but the one that brings them. (dlsym() would give them to us.)
+ * hooks.h: the functions of libSystem that the shim stands in for. hooked_NAME() stands in for NAME(); NAME() itself is
+ * what it calls: dyld gives the replacements to every library but the one that brings them. (dlsym() would give them to
+ * us.)
  */
 #ifndef VP_INTERPOSE_DARWIN_HOOKS_H
 #define VP_INTERPOSE_DARWIN_HOOKS_H

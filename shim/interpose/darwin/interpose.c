@@ -1,6 +1,6 @@
 /*
- * interpose.c: the section in which dyld looks for replacements. A linker that strips what nobody refers to would drop it
- * unseen: a test looks for it in what was built.
+ * interpose.c: the section in which dyld looks for replacements. A linker that strips what nobody refers to would drop
+ * it unseen: a test looks for it in what was built.
  */
 #include "hooks.h"
 

@@ -30,8 +30,8 @@ static bool is_message(int fd)
     return message;
 }
 
-/* Runs `call` over the buffer in windows; in it, at_ and n_ are the window, done_ is what is done. `whole`: go on after a full
- * window, else one window is an answer that the caller must expect anyway. */
+/* Runs `call` over the buffer in windows; in it, at_ and n_ are the window, done_ is what is done. `whole`: go on
+ * after a full window, else one window is an answer that the caller must expect anyway. */
 #define WINDOWED(buffer, size, write, window, whole, call)                                   \
     __extension__({                                                                          \
         size_t done_ = 0, window_ = window, n_;                                              \

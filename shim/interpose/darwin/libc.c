@@ -1,6 +1,6 @@
 /*
- * libc.c: libc.h on Darwin: the originals need no finding, and "libc" is the few dozen libraries of libSystem, whose code is
- * looked up once.
+ * libc.c: libc.h on Darwin: the originals need no finding, and "libc" is the few dozen libraries of libSystem, whose
+ * code is looked up once.
  */
 #include "../libc.h"
 

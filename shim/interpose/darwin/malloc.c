@@ -36,8 +36,8 @@ static bool arena_serves(size_t size, size_t align, bool zeroed, const void *cal
     return *block || refused;
 }
 
-/* Memory below the threshold counts against the budget too. The smallest requests are not counted: the sum is shared by all
- * threads, and would cost them more than the request. */
+/* Memory below the threshold counts against the budget too. The smallest requests are not counted: the sum is shared
+ * by all threads, and would cost them more than the request. */
 #define COUNTED ((size_t) 32 << 10)
 static size_t small_bytes; /* any thread, atomically */
 

@@ -1,6 +1,7 @@
 /*
- * zone.h: a malloc zone of ours, by which everything that takes a pointer finds out that it is ours: free(), malloc_size(),
- * realloc() and malloc_zone_from_ptr() called from wherever dyld's replacements do not reach, libmalloc's own code above all.
+ * zone.h: a malloc zone of ours, by which everything that takes a pointer finds out that it is ours: free(),
+ * malloc_size(), realloc() and malloc_zone_from_ptr() called from wherever dyld's replacements do not reach,
+ * libmalloc's own code above all.
  */
 #ifndef VP_INTERPOSE_DARWIN_ZONE_H
 #define VP_INTERPOSE_DARWIN_ZONE_H

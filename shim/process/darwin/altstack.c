@@ -1,6 +1,6 @@
 /*
- * altstack.c: Darwin's threads get no stack of ours. A trap is a message to a port there, which needs none; where it comes as
- * a signal, a stack in the arena is out of reach (README, limits).
+ * altstack.c: Darwin's threads get no stack of ours. A trap is a message to a port there, which needs none; where it
+ * comes as a signal, a stack in the arena is out of reach (README, limits).
  */
 #include "../altstack.h"
 

@@ -1,6 +1,6 @@
 /*
- * memory.c: memory.h on Darwin, where a task's footprint is what the system itself holds against a process: memory in use,
- * compressed memory too, but not what was given back as reusable. There are no cgroups.
+ * memory.c: memory.h on Darwin, where a task's footprint is what the system itself holds against a process: memory in
+ * use, compressed memory too, but not what was given back as reusable. There are no cgroups.
  */
 #include "../memory.h"
 
@@ -51,7 +51,8 @@ static task_vm_info_data_t own_use(void)
 void memory_use(struct memory_use *out)
 {
     task_vm_info_data_t info = own_use();
-    *out = (struct memory_use){.resident = info.phys_footprint, .peak_resident = (uint64_t) info.ledger_phys_footprint_peak};
+    *out = (struct memory_use){.resident = info.phys_footprint,
+                               .peak_resident = (uint64_t) info.ledger_phys_footprint_peak};
 }
 
 uint64_t memory_resident(void) { return own_use().phys_footprint; }

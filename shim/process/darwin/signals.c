@@ -1,10 +1,11 @@
 /*
- * signals.c: signals.h on Darwin. Faults come here when no exception port has taken them (platform/darwin/exc.h), and then
- * most are the program's own.
+ * signals.c: signals.h on Darwin. Faults come here when no exception port has taken them (platform/darwin/exc.h), and
+ * then most are the program's own.
  *
- * What differs from Linux: either signal may mean either thing; si_code says nothing on arm64; the address may carry a tag;
- * and a SIGBUS that is blocked or ignored is raised again and again by the same instruction, for ever. So both stay open and
- * handled, whatever the program asks for. A thread's own words are in libpthread's slots, which are there without malloc.
+ * What differs from Linux: either signal may mean either thing; si_code says nothing on arm64; the address may carry a
+ * tag; and a SIGBUS that is blocked or ignored is raised again and again by the same instruction, for ever. So both
+ * stay open and handled, whatever the program asks for. A thread's own words are in libpthread's slots, which are there
+ * without malloc.
  */
 #include "../signals.h"
 
@@ -106,7 +107,8 @@ static uintptr_t stack_pointer_of(const void *context)
 }
 
 /* Whether it was a fault or was sent cannot be told: si_pid and si_code are the same for both there. So it is sent once
- * more, and ends the process when we return, with the registers of the faulting instruction. Whoever reports crashes was
+ * more, and ends the process when we return, with the registers of the faulting instruction. Whoever reports crashes
+ * was
  * told by Mach before any signal. */
 static void die(int number)
 {

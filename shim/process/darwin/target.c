@@ -1,6 +1,6 @@
 /*
- * target.c: see target.h. Layouts: <mach-o/fat.h>, <mach-o/loader.h>; of signatures, whose header is not public, those of
- * XNU's cs_blobs.h. All numbers of fat headers and signatures are big-endian.
+ * target.c: see target.h. Layouts: <mach-o/fat.h>, <mach-o/loader.h>; of signatures, whose header is not public, those
+ * of XNU's cs_blobs.h. All numbers of fat headers and signatures are big-endian.
  */
 #include "target.h"
 
@@ -48,7 +48,8 @@ static uint32_t big(uint32_t value) { return __builtin_bswap32(value); }
 /* What a key of the entitlements says; they are XML, with "<true/>" behind the key. */
 static bool entitled(const char *entitlements, const char *key)
 {
-    const char *at = strstr(entitlements, key), *yes = at ? strstr(at, "<true/>") : NULL, *next = at ? strstr(at, "<key>") : NULL;
+    const char *at = strstr(entitlements, key);
+    const char *yes = at ? strstr(at, "<true/>") : NULL, *next = at ? strstr(at, "<key>") : NULL;
     return yes && (!next || yes < next);
 }
 
@@ -198,8 +199,10 @@ const char *target_obstacle(const char *path, char *interpreter, size_t size)
     interpreter[0] = 0;
     if (fd >= 0 && pread(fd, head, sizeof head - 1, 0) > 2 && memcmp(head, "#!", 2) == 0)
         interpreter_of(head, interpreter, size);
+    else if (fd >= 0 && is_protected(fd))
+        why = "is protected by the system (SIP): copy it elsewhere, or name another";
     else if (fd >= 0)
-        why = is_protected(fd) ? "is protected by the system (SIP): copy it elsewhere, or name another" : file_obstacle(fd, head);
+        why = file_obstacle(fd, head);
     if (fd >= 0)
         close(fd);
     errno = saved;

@@ -21,7 +21,8 @@ static void print_protection(void)
     if (csr_get_active_config(&allowed) != 0)
         line("SIP", "unknown");
     else
-        line("SIP", "%s (allowed: 0x%x); the system's own programs cannot be shimmed", allowed ? "partly off" : "on", allowed);
+        line("SIP", "%s (allowed: 0x%x); the system's own programs cannot be shimmed", allowed ? "partly off" : "on",
+             allowed);
 }
 
 /* Whether this is an Intel program on Apple silicon. */

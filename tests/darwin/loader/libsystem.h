@@ -1,6 +1,7 @@
 /*
- * libsystem.h: what the image's imports are bound to: the made-up kernel's calls (xnu.h), libSystem's functions in terms of
- * Linux's, and those of the C library that are the same here. A call of anything else ends the test with its name.
+ * libsystem.h: what the image's imports are bound to: the made-up kernel's calls (xnu.h), libSystem's functions in
+ * terms of Linux's, and those of the C library that are the same here. A call of anything else ends the test with its
+ * name.
  */
 #ifndef VP_TESTS_LIBSYSTEM_H
 #define VP_TESTS_LIBSYSTEM_H

@@ -1,6 +1,6 @@
 /*
- * macho.h: enough of dyld to execute an x86_64 image for macOS in a process of Linux, for tests. Both have the same calling
- * convention; what the image calls is the test's business.
+ * macho.h: enough of dyld to execute an x86_64 image for macOS in a process of Linux, for tests. Both have the same
+ * calling convention; what the image calls is the test's business.
  */
 #ifndef VP_TESTS_MACHO_H
 #define VP_TESTS_MACHO_H

@@ -1,8 +1,8 @@
 /*
  * test_loader.c: the code of libvp.dylib, as it was built for x86_64 Macs, executed on a made-up kernel.
  *
- * It shows that messages and signals are decoded, healed, passed on and answered as XNU's interfaces have it, that content
- * goes out and comes back through the alias, and what happens in a forked child. It cannot show what XNU does.
+ * It shows that messages and signals are decoded, healed, passed on and answered as XNU's interfaces have it, that
+ * content goes out and comes back through the alias, and what happens in a forked child. It cannot show what XNU does.
  *
  * Usage: test_loader libvp.dylib SCENARIO BACKEND
  *        test_loader libvp.dylib targets PROGRAM
@@ -484,7 +484,8 @@ static const char *program; /* vprun for macOS, signed ad hoc */
 static void take_program(const char *path) { program = path; }
 
 /* A copy of the program, changed: `length` bytes at the first place of `mark` and `offset`. */
-static const char *changed(const char *name, const void *mark, size_t mark_length, size_t offset, const void *bytes, size_t length)
+static const char *changed(const char *name, const void *mark, size_t mark_length, size_t offset, const void *bytes,
+                           size_t length)
 {
     static char path[64];
     static unsigned char content[4 << 20];

@@ -448,7 +448,8 @@ static int x_pthread_kill(void *thread, int number)
 
 /* ---- memory ---- */
 
-/* What can be mapped twice is a file whose offsets are addresses: memory that was reserved, or is mapped a second time. */
+/* What can be mapped twice is a file whose offsets are addresses: memory that was reserved, or is mapped a second
+ * time. */
 #define ALIASES_MAX 256
 #define EVERYWHERE  (INT64_C(1) << 47)
 

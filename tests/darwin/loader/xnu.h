@@ -1,12 +1,13 @@
 /*
- * xnu.h: what the image's system calls and Mach calls do: a made-up kernel, in terms of Linux's. It knows what the backends
- * need and no more: threads with exception ports, memory that can be mapped twice, faults that become messages, then
- * signals with Darwin's numbers and layouts.
+ * xnu.h: what the image's system calls and Mach calls do: a made-up kernel, in terms of Linux's. It knows what the
+ * backends need and no more: threads with exception ports, memory that can be mapped twice, faults that become
+ * messages, then signals with Darwin's numbers and layouts.
  *
  * After fork() a child has one thread, no ports, no exception ports, and none of its parent's aliases. Memory that was
  * reserved is shared with the parent, not copied: nothing here tests copy-on-write.
  *
- * Where XNU would hang, this ends the test: a fault while SIGBUS is blocked or ignored, a fault of a receiver of exceptions.
+ * Where XNU would hang, this ends the test: a fault while SIGBUS is blocked or ignored, a fault of a receiver of
+ * exceptions.
  */
 #ifndef VP_TESTS_XNU_H
 #define VP_TESTS_XNU_H
