@@ -157,6 +157,29 @@ static int x_getrlimit(int what, uint64_t limits[2])
     return 0;
 }
 
+/* ---- programs ---- */
+
+static char executed_with[16][256];
+
+static int x_execve(const char *path, char *const arguments[], char *const environment[])
+{
+    (void) path, (void) arguments;
+    memset(executed_with, 0, sizeof executed_with);
+    for (size_t i = 0; environment[i] && i < 16; i++)
+        snprintf(executed_with[i], sizeof executed_with[i], "%s", environment[i]);
+    errno = ENOEXEC;
+    return -1;
+}
+
+const char *libsystem_executed_with(const char *variable)
+{
+    size_t length = strlen(variable);
+    for (size_t i = 0; i < 16; i++)
+        if (strncmp(executed_with[i], variable, length) == 0 && executed_with[i][length] == '=')
+            return executed_with[i] + length + 1;
+    return NULL;
+}
+
 /* ---- the machine ---- */
 
 static int x_sysctlbyname(const char *name, uint64_t *out, size_t *size)
@@ -221,7 +244,8 @@ static const struct {
     const char *symbol;
     void *address;
 } table[] = {
-    X(_NSGetExecutablePath), X(__assert_rtn), X(__bzero), X(__ulock_wait), X(__ulock_wake), X(clock_gettime_nsec_np), X(fcntl),
+    X(_NSGetExecutablePath), X(__assert_rtn), X(__bzero), X(__ulock_wait), X(__ulock_wake), X(clock_gettime_nsec_np),
+    X(execve), X(fcntl),
     X(getrlimit), X(host_statistics64), X(memset_pattern16), X(open), X(pthread_atfork), X(pthread_getspecific),
     X(pthread_key_create), X(pthread_once), X(pthread_setspecific), X(statvfs), X(sysconf), X(sysctlbyname), X(task_info),
     {"_fstat$INODE64", (void *) x_fstat},

@@ -8,4 +8,7 @@
 
 void *libsystem_resolve(const char *symbol);
 
+/** The value of a variable in the environment of the last program that was "executed"; all executing fails here. */
+const char *libsystem_executed_with(const char *variable);
+
 #endif

@@ -512,6 +512,18 @@ static bool refused(const char *path, const char *because)
     return why && strstr(why, because) && !interpreter[0];
 }
 
+/* One that cannot be shimmed starts without the shim; other libraries of the user's stay, and everything for others. */
+static void check_execve(const char *path, const char *libraries)
+{
+    int (*execute)(const char *, char *const[], char *const[]) = NULL;
+    char *arguments[] = {"program", NULL};
+    char *environment[] = {"A=1", "DYLD_INSERT_LIBRARIES=/x/libvp.dylib:/y/other.dylib", "B=2", NULL};
+    *(void **) &execute = macho_symbol(image, "_hooked_execve");
+    CHECK(execute(path, arguments, environment) == -1 && errno == ENOEXEC);
+    CHECK(strcmp(libsystem_executed_with("DYLD_INSERT_LIBRARIES"), libraries) == 0);
+    CHECK(strcmp(libsystem_executed_with("A"), "1") == 0 && strcmp(libsystem_executed_with("B"), "2") == 0);
+}
+
 static void targets(void)
 {
     char interpreter[256];
@@ -522,6 +534,11 @@ static void targets(void)
     CHECK(refused(changed("hardened", &directory, 4, 12, &runtime, 4), "hardened"));
     CHECK(refused(changed("other", &header, 4, 4, &arm64, 4), "processor"));
     CHECK(refused(changed("static", "\x0e\0\0\0\x20\0\0\0", 8, 0, "\x7f", 1), "statically linked")); /* LC_LOAD_DYLINKER */
+
+    check_execve(program, "/x/libvp.dylib:/y/other.dylib");
+    const char *other = changed("foreign", &header, 4, 4, &arm64, 4);
+    check_execve(other, "/y/other.dylib");
+    unlink(other);
 
     const char *script = "#! /made/up/interpreter -x\n";
     const char *path = changed("script", &header, 4, 0, script, strlen(script));
