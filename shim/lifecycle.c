@@ -78,19 +78,15 @@ static const char *choose_backend(void)
 
 /* ---- 2. reserve ---- */
 
-/* Arenas lie where the kernel maps nothing of itself: a filter that outlives exec() (guard/) then never meets another
- * program's pointers, unless that is shimmed too and draws the same place. Every arena begins at a multiple of PLACE, so
- * that asking for those is enough. */
-#define PLACES_START (UINT64_C(1) << 45)
-#define PLACES_END   (UINT64_C(1) << 46)
-#define PLACE        (UINT64_C(1) << 40)
+/* Every arena begins at a multiple of PLACE: is_taken() asks for those only. */
+#define PLACE        ARENAS_PLACE
 #define PLACES_TRIED 16
 
 static uintptr_t draw_place(void)
 {
     uint64_t random = 0, places = (vp.options.arena + PLACE - 1) / PLACE;
     os_random(&random, sizeof random);
-    return (uintptr_t) (PLACES_START + random % ((PLACES_END - PLACES_START) / PLACE - places + 1) * PLACE);
+    return (uintptr_t) (ARENAS_START + random % ((ARENAS_END - ARENAS_START) / PLACE - places + 1) * PLACE);
 }
 
 static bool is_taken(void)

@@ -11,6 +11,16 @@
 #include "options.h"
 #include "pager/engine.h"
 
+/*
+ * Arenas lie where the kernel maps nothing of itself: a filter that outlives exec() (guard/) then never meets another
+ * program's pointers, unless that is shimmed too and draws the same place. It does meet what is left in registers that a
+ * call does not use, which our own range checks fill with (pointer - arena): the bounds are such that programs
+ * (from 0x555555554000 on), libraries and stacks (below 0x7fffffffffff) less an arena are no place for arenas.
+ */
+#define ARENAS_PLACE (UINT64_C(1) << 40)
+#define ARENAS_START (44 * ARENAS_PLACE)
+#define ARENAS_END   (62 * ARENAS_PLACE)
+
 /* All of the shim's state that is not a thread's own. */
 struct vp {
     struct options options;    /* constant after start-up */

@@ -279,6 +279,10 @@ CASES = {
     "fork_spill": Case(
         victim("fork_spill", 128), expect=says("data intact\n"), touched=128, above_cap=True, spilled=512, timeout=120,
         ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    # Behind the filters of one ancestor, and of two.
+    "leftovers": Case(
+        lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
+        ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody"),
     **{f"signal_{mode}": Case(
         victim("signal_own_segv", mode), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")) for mode in ("handler", "bus", "null", "raise", "default", "signal")},

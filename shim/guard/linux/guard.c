@@ -137,6 +137,16 @@ void guard_after_fork_child(void)
                  (uint64_t) -result);
 }
 
+void guard_before_exec(void)
+{
+    if (guard.kind != GUARD_NOTIFY || !server_is_here() || lock_held_by_me(&vp.lock))
+        return;
+    lock_acquire(&vp.lock);
+    if (guard.kind == GUARD_NOTIFY)
+        start_trap();
+    lock_release(&vp.lock);
+}
+
 bool guard_is_elsewhere(uintptr_t start) { return filter_covers(start); }
 
 /* ---- rings ---- */

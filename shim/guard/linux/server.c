@@ -69,6 +69,8 @@ static bool answer(uint64_t id, int error)
 
 static bool is_ours(uint32_t thread) { return SYS3(SYS_tgkill, server.process, thread, 0) == 0; }
 
+bool server_is_here(void) { return server.process == os_process_id(); }
+
 /* A process that wants to know whether this filter is on it (filter_covers()). */
 static bool is_probe(const struct request *request)
 {
