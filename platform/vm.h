@@ -16,6 +16,9 @@ int vm_reserve(struct platform *pf);
 
 void vm_release(struct platform *pf);
 
+/** Maps nothing over [start, start + length), as vm_reserve() does: what was there goes. */
+int vm_reserve_again(uintptr_t start, size_t length);
+
 int vm_protect(uintptr_t start, size_t length, enum vm_protection protection);
 
 /** Frees the memory of every extent; anonymous pages read as zero afterwards. One call where the system can. */

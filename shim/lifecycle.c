@@ -29,7 +29,7 @@
 #include "tier/pool.h"
 #include "tier/spill.h"
 
-struct vp vp = {.lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
+struct vp vp = {.mappings = LOCK_INIT(LOCK_MAPPINGS), .lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
 
 /* The budget is not even asked for while all large blocks together are smaller. */
 #define FIRST_LOOK (UINT64_C(16) << 20)
@@ -169,6 +169,7 @@ static const char *run_self_test(void)
 
 static void before_fork(void)
 {
+    lock_acquire(&vp.mappings);
     lock_acquire(&vp.lock);
     engine_fork(&vp.engine, FORK_BEFORE);
 }
@@ -177,16 +178,19 @@ static void after_fork_parent(void)
 {
     engine_fork(&vp.engine, FORK_PARENT);
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 static void after_fork_child(void)
 {
+    lock_adopt(&vp.mappings);
     lock_adopt(&vp.lock);
     signals_after_fork_child();
     engine_fork(&vp.engine, FORK_CHILD);
     resident_after_fork_child();
     guard_after_fork_child();
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 void lifecycle_fork(enum platform_fork phase)

@@ -27,6 +27,7 @@ struct vp {
     struct platform platform;  /* constant after start-up but for its own state */
     struct arena arena;        /* see arena.h */
     struct engine engine;      /* see engine.h */
+    struct lock mappings;      /* LOCK_MAPPINGS: held while the program's mappings change (interpose/mappings.c) */
     struct lock lock;          /* LOCK_LIFECYCLE: guards the fields below */
     uint64_t budget;           /* bytes; 0 until it is first needed */
     uint64_t first_look;       /* live bytes below which the budget is not even asked for; constant after start-up */

@@ -354,6 +354,7 @@ static int probe(enum mode mode, struct platform_caps *caps, char *why, size_t s
         .batch_drop = vm_discard_batches(),
         .kernel_faults = mode == BY_THREAD,
         .move = true,
+        .mappings = true,
     };
     return 0;
 }
@@ -434,6 +435,30 @@ static size_t uffd_granule(struct platform *pf) { return pf->page; }
 
 /* ---- arming ---- */
 
+/* All but what is foreign: a file cannot be watched. */
+static int watch_arena(const struct platform *pf, int fd)
+{
+    uintptr_t at = pf->base;
+    int result = 0;
+    for (size_t i = 0; i < pf->foreign.count && result == 0; i++) {
+        const struct extent *foreign = &pf->foreign.extents[i];
+        if (foreign->start > at)
+            result = watch(fd, at, foreign->start - at);
+        at = foreign->start + foreign->length;
+    }
+    return result == 0 && at < pf->base + pf->size ? watch(fd, at, pf->base + pf->size - at) : result;
+}
+
+static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length)
+{
+    const struct state *state = pf->state;
+    int result = vm_reserve_again(start, length);
+    if (result < 0 || state->fd < 0)
+        return result;
+    vm_never_merge(start, length);
+    return watch(state->fd, start, length);
+}
+
 /* Opens a descriptor and has it watch the arena and the staging memory. */
 static int attach(struct platform *pf, enum mode mode)
 {
@@ -441,7 +466,7 @@ static int attach(struct platform *pf, enum mode mode)
     int fd = open_uffd(mode);
     if (fd < 0)
         return fd;
-    int result = watch(fd, pf->base, pf->size);
+    int result = watch_arena(pf, fd);
     if (result == 0 && pf->staging)
         result = watch(fd, (uintptr_t) pf->staging, pf->staging_size);
     if (result < 0) {
@@ -516,6 +541,7 @@ const struct platform_ops platform_uffd_signal = {
     .move = uffd_move,
     .decode = uffd_decode,
     .granule = uffd_granule,
+    .reclaim = uffd_reclaim,
     .fork = fork_signal,
 };
 
@@ -617,5 +643,6 @@ const struct platform_ops platform_uffd_thread = {
     .move = uffd_move,
     .decode = uffd_decode,
     .granule = uffd_granule,
+    .reclaim = uffd_reclaim,
     .fork = fork_thread,
 };

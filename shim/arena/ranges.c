@@ -77,7 +77,7 @@ static void enter(struct ranges *ranges, struct range *range, enum range_kind ki
     range->kind = kind;
     ranges->bytes[kind] += range->size;
     ranges->count[kind]++;
-    if (!is_free(kind) && range->start + range->size > ranges->high_water)
+    if (!is_free(kind) && kind != RANGE_BUSY && range->start + range->size > ranges->high_water)
         ranges->high_water = range->start + range->size;
     if (is_free(kind))
         RB_INSERT(range_sizes, &ranges->sizes[kind], range);

@@ -45,9 +45,7 @@ void block_free(void *block)
 
 size_t block_size(void *block)
 {
-    struct extent extent;
-    bool found = arena_extent(&vp.arena, (uintptr_t) block, &extent);
-    return found && extent.start == (uintptr_t) block ? extent.length : 0;
+    return arena_block_size(&vp.arena, (uintptr_t) block);
 }
 
 /* Shortens the block; never fails, the rest just stays where it cannot be cut off. */

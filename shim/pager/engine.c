@@ -205,7 +205,7 @@ static int arm_platform(struct engine *engine)
     struct arena *arena = engine->arena;
     struct live_runs runs = {.engine = engine, .pinned = true};
     arena_each(arena, list_runs, &runs);
-    size_t pinned = runs.n, bytes = (2 * (arena->ranges.count[RANGE_LIVE] + pinned) + 4096) * sizeof(struct extent);
+    size_t pinned = runs.n, bytes = (2 * (arena_count(arena) + pinned) + 4096) * sizeof(struct extent);
     runs.extents = os_map(bytes);
     if (!runs.extents)
         return -ENOMEM;
