@@ -200,10 +200,12 @@ struct range *range_carve(struct ranges *ranges, struct range *range, uint64_t s
     }
     bool whole = piece->size == size || cut(ranges, piece, size, kind);
     enter(ranges, piece, RANGE_BUSY);
-    if (whole)
-        return piece;
-    range_become(ranges, piece, kind);
-    return NULL;
+    if (!whole) {
+        range_become(ranges, piece, kind);
+        return NULL;
+    }
+    piece->protection = 0;
+    return piece;
 }
 
 struct range *range_take(struct ranges *ranges, enum range_kind kind, uint64_t size, uint64_t align)

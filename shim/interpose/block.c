@@ -43,6 +43,12 @@ void block_free(void *block)
         log_warn("free of %x, which is no allocated block: ignored", (uint64_t) (uintptr_t) block);
 }
 
+/* Another allocator may have mapped its memory in the arena. What it hands out seldom looks like a block. */
+bool block_owns_aligned(const void *block)
+{
+    return (uintptr_t) block % RANGE_UNIT == 0 && arena_block_size(&vp.arena, (uintptr_t) block) > 0;
+}
+
 size_t block_size(void *block)
 {
     return arena_block_size(&vp.arena, (uintptr_t) block);

@@ -64,11 +64,12 @@ static size_t place(struct engine *engine, size_t page, size_t n, const void *co
 }
 
 /* What a fault comes to that got `done` of its pages in. Some of them suffice: the program asks again. */
-static enum fault_result placed_some(size_t done, int error)
+static enum fault_result placed_some(const struct engine *engine, size_t page, size_t done, int error)
 {
     if (done > 0)
         return FAULT_HEALED;
-    log_warn("a page cannot be given memory (error %u): the program gets SIGBUS", (uint64_t) error);
+    log_warn("page %x cannot be given memory (error %u): the program gets SIGBUS",
+             (uint64_t) engine_address_of(engine, page), (uint64_t) error);
     return FAULT_POISONED;
 }
 
@@ -114,7 +115,7 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
         owned_becomes(engine, i, in ? PAGE_RESIDENT | PAGE_YOUNG : PAGE_FRESH);
     }
     count(&engine->counters.zero_fills, done);
-    return placed_some(done, error);
+    return placed_some(engine, page, done, error);
 }
 
 static enum fault_result serve_fresh(struct engine *engine, size_t page)
@@ -286,7 +287,7 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
             return_page(engine, refill, i);
     }
     count(&engine->counters.refills, done);
-    return placed_some(done, error);
+    return placed_some(engine, refill->first, done, error);
 }
 
 /* What a fault's neighbours tell: whether it belongs to a stream, and what the stream does. */

@@ -279,6 +279,12 @@ CASES = {
     "fork_spill": Case(
         victim("fork_spill", 128), expect=says("data intact\n"), touched=128, above_cap=True, spilled=512, timeout=120,
         ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    "map_fuzz": Case(
+        victim("map_fuzz", 10000), expect=says("10000 steps alike\n"), touched=24, timeout=120,
+        ci="default lazy:uffd-signal lazy:uffd-signal@nobody floor:uffd-signal floor:uffd-thread"),
+    "map_fuzz_million": Case(
+        victim("map_fuzz", 1000000, 2), expect=says("1000000 steps alike\n"), touched=24, timeout=1800,
+        soak="floor:uffd-signal lazy:uffd-signal"),
     # Behind the filters of one ancestor, and of two.
     "leftovers": Case(
         lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
