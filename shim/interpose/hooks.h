@@ -84,7 +84,7 @@ static inline const struct hooks *originals(void)
     return &next;
 }
 
-/** Whether the code at `address` is libc's own. */
+/** Whether the code at `address` is libc's own, or the loader's. */
 bool hooks_in_libc(const void *address);
 
 #endif

@@ -161,6 +161,27 @@ static void write_stats(const struct vp_stats *stats)
 
 /* ---- for people ---- */
 
+/* What the large blocks and mappings cannot have been of the peak. */
+static uint64_t outside(const struct vp_stats *stats)
+{
+    return stats->peak_resident_bytes > stats->peak_live_bytes ? stats->peak_resident_bytes - stats->peak_live_bytes : 0;
+}
+
+/* Below this nobody needs paging. */
+#define WORTH_PAGING (UINT64_C(64) << 20)
+
+static bool mostly_outside(const struct vp_stats *stats)
+{
+    return stats->peak_resident_bytes >= WORTH_PAGING && outside(stats) > stats->peak_resident_bytes / 2;
+}
+
+static void add_outside(struct text *text, const struct vp_stats *stats)
+{
+    if (mostly_outside(stats))
+        text_addf(text, "  outside     at least %z of the peak were small objects%s\n", outside(stats),
+                  vp.options.small ? "" : ": with --small they are paged too");
+}
+
 static void write_summary(const struct vp_stats *stats)
 {
     char buffer[2048], program[1024];
@@ -169,6 +190,7 @@ static void write_summary(const struct vp_stats *stats)
     text_addf(&text, "vp[%u]: summary of %s\n", (uint64_t) os_process_id(), program);
     text_addf(&text, "  memory      peak %z resident (budget %z), peak %z in large blocks\n", stats->peak_resident_bytes,
               stats->ram_budget_bytes, stats->peak_live_bytes);
+    add_outside(&text, stats);
     text_addf(&text, "  paging      %s by %s; %u faults (p50 %u ns, p99 %u ns), %u evictions, %u rescues\n",
               stats->armed ? "armed" : "not needed", vp.platform.ops ? vp.platform.ops->name : "nothing", stats->faults,
               stats->fault_ns_p50, stats->fault_ns_p99, stats->evictions, stats->rescues);
@@ -190,6 +212,7 @@ void report_at_exit(void)
     report_collect(&stats);
     if (vp.options.stats[0])
         write_stats(&stats);
-    if (vp.options.summary && stats.peak_live_bytes > 0) /* a shell script's hundred small helpers say nothing */
+    /* A shell script's hundred small helpers say nothing. */
+    if (vp.options.summary && (stats.peak_live_bytes > 0 || mostly_outside(&stats)))
         write_summary(&stats);
 }

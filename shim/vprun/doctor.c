@@ -6,6 +6,8 @@
 #include "../process/memory.h"
 #include "../tier/spill_file.h"
 
+#include "allocator.h"
+
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/magic.h>
@@ -264,6 +266,16 @@ static void print_budget(const struct options *options)
     print_spill(options);
 }
 
+static void print_allocator(void)
+{
+    char path[512];
+    puts("\nSmall objects (--small)");
+    if (allocator_find(path, sizeof path))
+        line("allocator", "%s", path);
+    else
+        line("allocator", "none: install " ALLOCATOR_PACKAGES);
+}
+
 int doctor_report(const struct options *options)
 {
     struct memory_limits limits;
@@ -272,5 +284,6 @@ int doctor_report(const struct options *options)
     print_machine(&limits);
     bool usable = print_backends(options->trap);
     print_budget(options);
+    print_allocator();
     return usable ? 0 : 1;
 }

@@ -8,6 +8,7 @@
 #include "../options.h"
 #include "../process/memory.h"
 #include "../tier/spill_file.h"
+#include "allocator.h"
 #include "doctor.h"
 #include "program.h"
 
@@ -262,8 +263,17 @@ static bool is_library(const char *entry, size_t length)
     return ends_so && (length == n || entry[length - n - 1] == '/');
 }
 
-/* Ours, then those that the user preloads, without another copy of ours: two shims would fight over the faults. */
-static void preload(const char *library)
+static char *allocator_needed(void)
+{
+    char path[PATH_MAX];
+    if (!allocator_find(path, sizeof path))
+        die(UNREACHABLE, "--small needs an allocator that maps its memory, and none is installed: install " ALLOCATOR_PACKAGES);
+    return format_new("%s", path);
+}
+
+/* Ours, then those that the user preloads, without another copy of ours: two shims would fight over the faults. Then the
+ * allocator for small objects (NULL: libc's own): one that the user preloads comes first. */
+static void preload(const char *library, char *allocator)
 {
     const char *separators = " :"; /* ld.so(8): neither can be escaped */
     if (strpbrk(library, separators))
@@ -278,6 +288,12 @@ static void preload(const char *library)
             list = longer;
         }
         entry += length + (entry[length] != '\0');
+    }
+    if (allocator) {
+        char *longer = format_new("%s:%s", list, allocator);
+        free(list);
+        free(allocator);
+        list = longer;
     }
     variable_set("LD_PRELOAD", list);
     free(list);
@@ -333,6 +349,6 @@ int main(int argc, char **argv)
         die(USAGE, "the program to run is missing; allowed: vprun [OPTION]... [--] PROGRAM [ARGUMENT]...");
     spill_check(&options);
     program_check(*program, path, sizeof path);
-    preload(library_find());
+    preload(library_find(), options.small ? allocator_needed() : NULL);
     program_become(path, program);
 }
