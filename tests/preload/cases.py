@@ -4,6 +4,7 @@
     cases.py SUITE    prints one line a test of SUITE (ci or soak): CASE MODE BACKEND USER TIMEOUT   (for meson.build)
 """
 
+import pathlib
 import random
 import sys
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ MODES = {
     "lazy": Mode(("--lazy",), lazy=True),
     "floor": Mode(("--ram", "32M"), 32),  # the smallest --ram there is
     "ram64": Mode(("--ram", "64M"), 64),
+    "ram128": Mode(("--ram", "128M"), 128),
     "ram256": Mode(("--ram", "256M"), 256),
     "ram512": Mode(("--ram", "512M"), 512),
     "lazy64": Mode(("--ram", "64M", "--lazy"), 64, lazy=True),
@@ -58,6 +60,7 @@ class Case:
     wrapper: tuple = ()  # what starts vprun
     environment: dict = field(default_factory=dict)
     needs: tuple = ()  # programs
+    libraries: tuple = ()  # that the loader has to find
     timeout: int = 60  # seconds, of one run
 
 
@@ -71,6 +74,9 @@ def victim(name, *arguments):
 
 def says(text):
     return lambda context: text
+
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
 # ---- input ----
@@ -161,6 +167,21 @@ ZSTD = 'zstd -q -3 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 
 TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
 
 
+JAVA = f'javac -d . {PROGRAMS}/Big.java; java -Xmx800m -XX:+Use%sGC -cp . Big %d; rm *.class'
+SQLITE = """
+sqlite3 :memory: "
+CREATE TABLE t(a INTEGER, b TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+    INSERT INTO t SELECT i * 7919 %% 1000003, 'row ' || i || ' of many' FROM n;
+CREATE INDEX x ON t(a);
+CREATE INDEX y ON t(b);
+SELECT count(*), sum(a), max(b) FROM t;
+SELECT sum(length(b)) FROM t WHERE a BETWEEN 1000 AND 500000;
+SELECT * FROM t ORDER BY a LIMIT 3;
+PRAGMA integrity_check;"
+"""
+
+
 # ---- torture ----
 
 def torture(threads, seconds, *further, times=8, **fields):
@@ -235,6 +256,30 @@ CASES = {
         ci="lazy ram256", soak="default ram64 ram64:mprotect"),
     "tar": Case(
         shell(TAR), prepare=source_tree, needs=("tar", "zstd"), outside=400, ci="lazy", soak="default ram64"),
+
+    # Those that map their memory themselves, with data of at least three times the budget.
+    "java_serial": Case(
+        shell(JAVA % ("Serial", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False,
+        above_cap=True, ci="ram128@nobody", soak="lazy ram128:uffd-thread"),
+    "java_g1": Case(
+        shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
+        ci="ram128", soak="lazy ram128@nobody"),
+    "redis": Case(
+        lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "150000"], needs=("redis-server",),
+        outside=600, timeout=200, stderr=False, above_cap=True, ci="lazy floor", soak="ram64 floor@nobody"),
+    "dictionary": Case(
+        lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "900000"], outside=600, timeout=200,
+        above_cap=True, ci="ram64@nobody", soak="lazy floor"),
+    "dictionary_small": Case(
+        lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "900000"], outside=600, timeout=200,
+        above_cap=True, options=("--small",), libraries=("libmimalloc.so.2",), ci="ram64", soak="lazy floor"),
+    "sqlite_small": Case(
+        shell(SQLITE % 400_000), needs=("sqlite3",), outside=600, timeout=200, options=("--small",),
+        libraries=("libmimalloc.so.2",), above_cap=True, ci="floor", soak="lazy floor@nobody"),
+    **{f"small_tree_{name}": Case(
+        victim("small_tree", 1500000), outside=600, timeout=300, above_cap=True, options=("--small",),
+        environment={"LD_PRELOAD": library}, libraries=(library,), ci="lazy", soak="ram64")
+       for name, library in (("mimalloc", "libmimalloc.so.2"), ("jemalloc", "libjemalloc.so.2"))},
 
     # Allocation.
     "alloc_semantics": Case(

@@ -322,6 +322,12 @@ def usable_backend(vprun, name, prefix):
     return False, f"--doctor does not know {name}"
 
 
+def known_libraries():
+    """What the loader finds by name, as text."""
+    command = ["ldconfig", "-p"]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin"}).stdout
+
+
 def check_possible(case, options):
     prefix = []
     if options.unprivileged:
@@ -333,6 +339,9 @@ def check_possible(case, options):
     for program in case.needs:
         if not shutil.which(program):
             raise Skip(f"{program} is not installed")
+    for library in case.libraries:
+        if library not in known_libraries():
+            raise Skip(f"{library} is not installed")
     if options.trap:
         usable, line = usable_backend(options.vprun, options.trap, prefix)
         if not usable:
