@@ -265,7 +265,7 @@ CASES = {
         shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
         ci="ram128", soak="lazy ram128@nobody"),
     "redis": Case(
-        lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "150000"], needs=("redis-server",),
+        lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "90000"], needs=("redis-server",),
         outside=600, timeout=200, stderr=False, above_cap=True, ci="lazy floor", soak="ram64 floor@nobody"),
     "dictionary": Case(
         lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "900000"], outside=600, timeout=200,
