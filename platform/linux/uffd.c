@@ -50,6 +50,7 @@ struct uffdio_poison {
 struct state {
     struct protection protection;
     int fd;                     /* -1 until armed */
+    int behind;                 /* handle of vm_peek, or -1 */
     const unsigned char *zeros; /* what fresh pages are filled with */
     uint32_t generation;        /* resolver threads of an earlier one end; any thread, atomically */
 };
@@ -215,10 +216,14 @@ static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
     return all_or_error(write_protect(state->fd, start, length, pf->page, false), length);
 }
 
-/* Never read in place: the program may be freeing the block, and this thread could not take the fault. */
+/* Never read in place: the program may be freeing the block, and this thread could not take the fault. What the program has
+ * made inaccessible is read behind its protection. */
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
 {
-    return vm_copy_out(page, scratch, pf->page) < 0 ? NULL : scratch;
+    const struct state *state = pf->state;
+    if (vm_copy_out(page, scratch, pf->page) == 0)
+        return scratch;
+    return state->behind >= 0 && vm_peek(state->behind, page, scratch, pf->page) == 0 ? scratch : NULL;
 }
 
 static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n)
@@ -381,7 +386,7 @@ static int uffd_reserve(struct platform *pf)
         vm_release(pf);
         return -ENOMEM;
     }
-    state->fd = -1;
+    state->fd = state->behind = -1;
     pf->page = os_page_size();
     pf->state = state;
     return 0;
@@ -393,6 +398,8 @@ static void uffd_release(struct platform *pf)
     __atomic_fetch_add(&state->generation, 1, __ATOMIC_SEQ_CST);
     if (state->fd >= 0)
         os_close(state->fd);
+    if (state->behind >= 0)
+        os_close(state->behind);
     vm_release(pf);
     protection_fini(&state->protection);
     if (pf->staging)
@@ -487,6 +494,8 @@ static int arm(struct platform *pf, enum mode mode)
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
     vm_never_merge(pf->base, pf->size);
+    if (state->behind < 0 && vm_behind_open(&state->behind) < 0)
+        state->behind = -1;
     return attach(pf, mode);
 }
 
@@ -513,6 +522,10 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
         return false;
     os_close(state->fd); /* it acts on the parent */
     state->fd = -1;
+    if (state->behind >= 0)
+        os_close(state->behind); /* it is the parent's memory */
+    if (vm_behind_open(&state->behind) < 0)
+        state->behind = -1;
     return true;
 }
 

@@ -178,6 +178,15 @@ bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out)
     return found;
 }
 
+bool arena_is_changing(struct arena *arena, uintptr_t address)
+{
+    lock_acquire(&arena->lock);
+    const struct range *range = range_find(&arena->ranges, address - arena->pf->base);
+    bool changing = range && range->kind == RANGE_BUSY;
+    lock_release(&arena->lock);
+    return changing;
+}
+
 uint64_t arena_reach(struct arena *arena, uintptr_t address, uint64_t size)
 {
     lock_acquire(&arena->lock);

@@ -64,6 +64,9 @@ bool arena_shrink(struct arena *arena, uintptr_t start, uint64_t size, struct ex
  *  path too. */
 bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out);
 
+/** Whether what is at `address` is just changing hands. Any thread, in the fault path too. */
+bool arena_is_changing(struct arena *arena, uintptr_t address);
+
 /** How many bytes from `address` on, up to `size`, belong to one block or to mappings next to each other. */
 uint64_t arena_reach(struct arena *arena, uintptr_t address, uint64_t size);
 

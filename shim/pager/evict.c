@@ -477,7 +477,7 @@ static void store(struct engine *engine)
     store_raw(engine, raw);
     evictor->refused = false;
     for (size_t i = 0; i < evictor->count; i++)
-        evictor->refused |= evictor->victims[i].content && !evictor->victims[i].stored;
+        evictor->refused |= evictor->victims[i].how != GONE && !evictor->victims[i].stored;
 }
 
 /* ---- freeing ---- */

@@ -96,6 +96,40 @@ static bool take_fresh(struct engine *engine, size_t page)
     return page_swap(&engine->pages[page], &fresh, PAGE_FILLING);
 }
 
+/* What a fault where nothing is allocated comes to: what changes there will soon be something else. */
+static enum fault_result changing(struct engine *engine, size_t page)
+{
+    if (!arena_is_changing(engine->arena, engine_address_of(engine, page)))
+        return FAULT_FOREIGN;
+    os_yield();
+    return FAULT_HEALED;
+}
+
+static void give_back_fresh(struct engine *engine, size_t first, size_t end)
+{
+    for (; first < end; first++)
+        owned_becomes(engine, first, PAGE_FRESH);
+}
+
+/* The pages are owned: gives back those that are no longer part of what `page` belongs to. Whoever takes memory away makes it
+ * BUSY first and owns its pages second: one of the two sees the other. Returns false when none is left. */
+static bool still_there(struct engine *engine, size_t page, size_t *first, size_t *end)
+{
+    struct extent live;
+    if (!arena_extent(engine->arena, engine_address_of(engine, page), &live)) {
+        give_back_fresh(engine, *first, *end);
+        return false;
+    }
+    size_t low = engine_page_of(engine, live.start), high = low + (live.length >> engine->page_shift);
+    low = low > *first ? low : *first;
+    high = high < *end ? high : *end;
+    give_back_fresh(engine, *first, low);
+    give_back_fresh(engine, high, *end);
+    *first = low;
+    *end = high;
+    return true;
+}
+
 /* `page` is ours. Takes its fresh neighbours within the window along, places zeros in all of them. */
 static enum fault_result fill_fresh(struct engine *engine, size_t page, const struct extent *live)
 {
@@ -105,6 +139,8 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
         first--;
     while (end < high && take_fresh(engine, end))
         end++;
+    if (!still_there(engine, page, &first, &end))
+        return changing(engine, page);
 
     int error;
     size_t done = place(engine, first, end - first, NULL, true, &error);
@@ -122,7 +158,7 @@ static enum fault_result serve_fresh(struct engine *engine, size_t page)
 {
     struct extent live;
     if (!arena_extent(engine->arena, engine_address_of(engine, page), &live))
-        return FAULT_FOREIGN;
+        return changing(engine, page);
     return take_fresh(engine, page) ? fill_fresh(engine, page, &live) : FAULT_HEALED;
 }
 
