@@ -141,9 +141,9 @@ struct platform_ops {
      *  Grows where scattered changes would cost too many mappings. */
     size_t (*granule)(struct platform *pf);
 
-    /** What the program has mapped over part of the arena goes; memory of the arena is there again, closed. Needs
-     *  caps.mappings. */
-    int (*reclaim)(struct platform *pf, uintptr_t start, size_t length);
+    /** What is mapped over part of the arena goes, in one step; memory of the arena is there again, absent, accessible as
+     *  `protection` says (PROT_* bits). Needs caps.mappings. */
+    int (*reclaim)(struct platform *pf, uintptr_t start, size_t length, int protection);
 
     /** Around fork(): BEFORE in the parent, then PARENT there and CHILD in the child, before either touches the arena.
      *  CHILD makes the traps work again (whether armed is inherited) and lets go of what acts on the parent. */
@@ -151,7 +151,7 @@ struct platform_ops {
 };
 
 /* What the program has mapped over parts of the arena: in the order of addresses. */
-#define FOREIGN_MAX 1024
+#define FOREIGN_MAX 8192
 struct foreign {
     size_t count;
     struct extent extents[FOREIGN_MAX];

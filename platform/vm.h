@@ -16,8 +16,8 @@ int vm_reserve(struct platform *pf);
 
 void vm_release(struct platform *pf);
 
-/** Maps nothing over [start, start + length), as vm_reserve() does: what was there goes. */
-int vm_reserve_again(uintptr_t start, size_t length);
+/** Maps [start, start + length) anew, as vm_reserve() does but for its protection (PROT_* bits): what was there goes. */
+int vm_reserve_again(uintptr_t start, size_t length, int protection);
 
 int vm_protect(uintptr_t start, size_t length, enum vm_protection protection);
 

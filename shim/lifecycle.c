@@ -17,6 +17,7 @@
 
 #include "../platform/os.h"
 #include "../platform/vm.h"
+#include "arena/mapping.h"
 #include "base/log.h"
 #include "guard/guard.h"
 #include "guard/resident.h"
@@ -128,6 +129,22 @@ static bool serve_self_test(const siginfo_t *info)
     return vm_protect(page, os_page_size(), VM_READ_WRITE) == 0;
 }
 
+/* The program may have put something else there since this thread has trapped: the access tells, made again. What is free
+ * could trap for ever, and so could a page of a file beyond its end. */
+static bool is_something_now(uintptr_t address)
+{
+    unsigned char byte;
+    for (int looks = 0; looks < 10; looks++) { /* it may change between the two questions, and again */
+        enum range_kind kind = mapping_piece(&vp.arena, address, address + 1).kind;
+        if (kind == RANGE_FREE || kind == RANGE_KEPT)
+            return false;
+        if (kind != RANGE_FOREIGN || vm_copy_out(address, &byte, 1) == 0)
+            return true;
+        os_yield();
+    }
+    return false;
+}
+
 static enum signal_verdict serve(int number, const siginfo_t *info, void *context)
 {
     struct trap trap;
@@ -146,7 +163,7 @@ static enum signal_verdict serve(int number, const siginfo_t *info, void *contex
     case FAULT_POISONED:
         return SIGNAL_LOST;
     default:
-        return SIGNAL_PROGRAMS;
+        return is_something_now(trap.address) ? SIGNAL_SERVED : SIGNAL_PROGRAMS;
     }
 }
 
@@ -359,18 +376,29 @@ static uint64_t budget_wanted(void)
     return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
 }
 
+/* The program's mappings must not change while paging arms. Who changes them looks afterwards. */
+static bool try_both_locks(void)
+{
+    if (!lock_try(&vp.mappings))
+        return false;
+    if (lock_try(&vp.lock))
+        return true;
+    lock_release(&vp.mappings);
+    return false;
+}
+
 /* Takes the lock, or waits until who has it has looked: what this thread has allocated may only be touched then, for paging
  * may arm. Returns whether it has the lock. */
 static bool take_a_look(void)
 {
     for (;;) {
         bool settled = __atomic_load_n(&vp.settled, __ATOMIC_ACQUIRE);
-        if (!settled && lock_try(&vp.lock)) {
+        if (!settled && try_both_locks()) {
             __atomic_store_n(&vp.looking, 1, __ATOMIC_SEQ_CST);
             return true;
         }
         /* Nobody is at it; or a fork has the lock; or it is this thread that arms and allocates for it. */
-        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.lock))
+        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.mappings))
             return false;
         os_futex_wait(&vp.looking, 1, 0, false);
     }
@@ -381,6 +409,7 @@ static void end_look(void)
     __atomic_store_n(&vp.looking, 0, __ATOMIC_SEQ_CST);
     os_futex_wake(&vp.looking, INT_MAX, false);
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 /* Compares what there is with the budget; arms paging when it may not fit. */

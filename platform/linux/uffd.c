@@ -456,10 +456,10 @@ static int watch_arena(const struct platform *pf, int fd)
     return result == 0 && at < pf->base + pf->size ? watch(fd, at, pf->base + pf->size - at) : result;
 }
 
-static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length)
+static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length, int protection)
 {
     const struct state *state = pf->state;
-    int result = vm_reserve_again(start, length);
+    int result = vm_reserve_again(start, length, protection);
     if (result < 0 || state->fd < 0)
         return result;
     vm_never_merge(start, length);

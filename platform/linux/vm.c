@@ -80,10 +80,10 @@ int vm_reserve(struct platform *pf)
 
 void vm_release(struct platform *pf) { SYS2(SYS_munmap, pf->base, pf->size); }
 
-int vm_reserve_again(uintptr_t start, size_t length)
+int vm_reserve_again(uintptr_t start, size_t length, int protection)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    long at = SYS6(SYS_mmap, start, length, PROT_NONE, flags, -1, 0);
+    long at = SYS6(SYS_mmap, start, length, protection, flags, -1, 0);
     return at == (long) start ? 0 : (int) at;
 }
 

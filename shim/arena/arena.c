@@ -178,6 +178,13 @@ bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out)
     return found;
 }
 
+void arena_stop_keeping(struct arena *arena)
+{
+    lock_acquire(&arena->lock);
+    arena_keep_nothing(arena);
+    lock_release(&arena->lock);
+}
+
 bool arena_is_changing(struct arena *arena, uintptr_t address)
 {
     lock_acquire(&arena->lock);

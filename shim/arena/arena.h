@@ -73,6 +73,9 @@ uint64_t arena_reach(struct arena *arena, uintptr_t address, uint64_t size);
 /** Closes all free memory that was kept for the next allocation. */
 void arena_let_go_of_kept(struct arena *arena);
 
+/** The same, and nothing is kept from now on. */
+void arena_stop_keeping(struct arena *arena);
+
 /** The length of the block that starts at `start`; 0 when none does. */
 uint64_t arena_block_size(struct arena *arena, uintptr_t start);
 

@@ -86,6 +86,14 @@ uintptr_t mapping_new(struct arena *arena, uint64_t size, uint64_t align, uintpt
     return start;
 }
 
+bool mapping_room(struct arena *arena)
+{
+    lock_acquire(&arena->lock);
+    bool room = arena->ranges.count[RANGE_FOREIGN] + 1 < FOREIGN_MAX;
+    lock_release(&arena->lock);
+    return room;
+}
+
 bool mapping_is_whole(struct arena *arena, uintptr_t start, uint64_t size)
 {
     for (uintptr_t at = start; at < start + size;) {

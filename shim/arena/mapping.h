@@ -30,6 +30,9 @@ uintptr_t mapping_new(struct arena *arena, uint64_t size, uint64_t align, uintpt
  *  memory for the books, or a block has come there. */
 bool mapping_become(struct arena *arena, const struct extent *extent, enum range_kind kind, int protection);
 
+/** Whether one more foreign range can be remembered. */
+bool mapping_room(struct arena *arena);
+
 /** Whether [start, start + size) has no free part (holes of the address space, to the program). */
 bool mapping_is_whole(struct arena *arena, uintptr_t start, uint64_t size);
 

@@ -16,6 +16,10 @@
 #include "hooks.h"
 #include "mappings.h"
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE  103
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
@@ -35,21 +39,21 @@ static bool refused(const void *start)
     return true;
 }
 
-static int note_locked(int result)
+static int note_locked(int result, const void *start)
 {
-    if (result == 0)
+    if (result == 0 && arena_contains(&vp.arena, start))
         __atomic_store_n(&vp.engine.locked, true, __ATOMIC_RELAXED);
     return result;
 }
 
 VP_EXPORT int mlock(const void *start, size_t length)
 {
-    return refused(start) ? -1 : note_locked(originals()->mlock(start, length));
+    return refused(start) ? -1 : note_locked(originals()->mlock(start, length), start);
 }
 
 VP_EXPORT int mlock2(const void *start, size_t length, unsigned flags)
 {
-    return refused(start) ? -1 : note_locked(originals()->mlock2(start, length, flags));
+    return refused(start) ? -1 : note_locked(originals()->mlock2(start, length, flags), start);
 }
 
 VP_EXPORT int mlockall(int flags)
@@ -57,7 +61,8 @@ VP_EXPORT int mlockall(int flags)
     if (refused((const void *) vp.platform.base))
         return -1;
     /* Our sparse tables are gigabytes that nothing has touched: they are locked as they are touched. */
-    return note_locked(originals()->mlockall(vp.arena.ready ? flags | MCL_ONFAULT : flags));
+    return note_locked(originals()->mlockall(vp.arena.ready ? flags | MCL_ONFAULT : flags),
+                       (const void *) vp.platform.base);
 }
 
 /* Part of a page that the backend can only treat as a whole. */
@@ -136,18 +141,29 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
     }
 }
 
+static bool is_armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
+
+/* As from a kernel that does not know them: a stored page is not wiped, and guards outlast the memory that they are in. */
+static bool is_unknown(int advice)
+{
+    return advice == MADV_WIPEONFORK || advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
+}
+
 VP_EXPORT int madvise(void *start, size_t length, int advice)
 {
     uintptr_t from = (uintptr_t) start, end = (from + length + 4095) & ~(uintptr_t) 4095;
-    if (!arena_contains(&vp.arena, start) || end < from || from % 4096 || end - vp.platform.base > vp.platform.size)
+    if (!arena_contains(&vp.arena, start) || end < from || end - from < length || from % 4096 || end - vp.platform.base > vp.platform.size)
         return originals()->madvise(start, length, advice);
-    if (advice == MADV_WIPEONFORK) { /* as from a kernel that does not know it: a stored page is not wiped */
+    if (is_unknown(advice)) {
         errno = EINVAL;
         return -1;
     }
+    if (advice == MADV_DONTFORK)
+        mappings_note_marks();
     guard_thread_is_back();
-    bool armed = __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE);
-    int result = armed ? advise(from, end, advice) : originals()->madvise(start, length, advice);
+    int result = is_armed() ? 0 : originals()->madvise(start, length, advice);
+    if (result == 0 && is_armed()) /* it may have been armed meanwhile, and what was given up stored */
+        result = advise(from, end, advice);
     if (result == 0 && mappings_have_hole(start, length)) {
         errno = ENOMEM;
         return -1;

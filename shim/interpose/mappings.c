@@ -100,6 +100,15 @@ static int protect(const struct extent *extent, int protection)
     return (int) SYS3(SYS_mprotect, extent->start, extent->length, protection);
 }
 
+/* What the program has done to a place and an unmap would end, but making it inaccessible and empty does not: advice about
+ * forks, protection keys. From then on memory that goes is mapped anew. */
+static bool leaves_marks;
+
+static int map_anew(const struct extent *extent, int protection)
+{
+    return vp.platform.ops->reclaim(&vp.platform, extent->start, extent->length, protection);
+}
+
 /* The content goes, in memory and in the tiers. */
 static void empty(const struct extent *extent)
 {
@@ -122,11 +131,13 @@ static int unmap_piece(const struct piece *piece, void *unused)
             return -ENOMEM;
         resident_forget(extent);
         engine_forget(&vp.engine, extent);
-        protect(extent, PROT_NONE); /* where that fails, it is an open place that nobody is given */
-        vm_discard(extent, 1);
+        if (!leaves_marks || map_anew(extent, PROT_NONE) < 0) {
+            protect(extent, PROT_NONE); /* where that fails, it is an open place: give() closes or opens it */
+            vm_discard(extent, 1);
+        }
         return become(extent, RANGE_FREE, 0) ? 0 : -ENOMEM;
     case RANGE_FOREIGN: {
-        int result = vp.platform.ops->reclaim(&vp.platform, extent->start, extent->length);
+        int result = map_anew(extent, PROT_NONE);
         return result < 0 ? result : become(extent, RANGE_FREE, 0) ? 0 : -ENOMEM;
     }
     case RANGE_RESERVED:
@@ -161,7 +172,7 @@ static bool wanted(uintptr_t hint, uint64_t size, int protection, int flags, con
 static int give(const struct extent *extent, int protection)
 {
     if (protection == PROT_NONE)
-        return 0;
+        return protect(extent, PROT_NONE);
     if (!become(extent, RANGE_MAPPED, protection))
         return -ENOMEM;
     int result = protect(extent, protection);
@@ -184,10 +195,12 @@ static uintptr_t map_anywhere(uintptr_t hint, uint64_t size, int protection)
     return extent.start;
 }
 
-static void *map_new(void *hint, uint64_t size, int protection, int flags)
+/* *refused: nothing could back the memory, the kernel is not to be asked. Else MAP_FAILED leaves errno alone. */
+static void *map_new(void *hint, uint64_t size, int protection, int flags, bool *refused)
 {
     int saved = errno;
-    if (protection && !(flags & MAP_NORESERVE) && !lifecycle_can_back(size)) {
+    *refused = protection && !(flags & MAP_NORESERVE) && !lifecycle_can_back(size);
+    if (*refused) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
@@ -206,61 +219,84 @@ static void *map_new(void *hint, uint64_t size, int protection, int flags)
 
 struct target {
     enum range_kind kind;
-    int protection;
+    int protection; /* in the books */
+    int access;     /* what the kernel is told */
 };
 
-/* Whatever the program has there becomes an empty piece of the new mapping. */
+/* Whatever the program has there becomes an empty piece of the new mapping, without a moment in which it is neither. */
 static int replace_piece(const struct piece *piece, void *context)
 {
     const struct target *target = context;
+    bool anew = piece->kind == RANGE_FOREIGN;
     int result = 0;
-    if (piece->kind == RANGE_FOREIGN)
-        result = vp.platform.ops->reclaim(&vp.platform, piece->extent.start, piece->extent.length);
-    else if (piece->kind == RANGE_MAPPED)
+    if (piece->kind == RANGE_MAPPED) {
         empty(&piece->extent);
-    return result < 0 ? result : become(&piece->extent, target->kind, target->protection) ? 0 : -ENOMEM;
+        anew = leaves_marks;
+    }
+    if (anew && !become(&piece->extent, RANGE_BUSY, 0)) /* faults wait until it is watched */
+        return -ENOMEM;
+    if (anew)
+        result = map_anew(&piece->extent, target->access);
+    return become(&piece->extent, target->kind, target->protection) ? result : -ENOMEM;
+}
+
+/* Private anonymous memory of that kind at an address of the arena, which the hardware lets the program use as `access`
+ * says. */
+static int map_private_as(uintptr_t start, uint64_t size, struct target target)
+{
+    int result = each_piece(start, size, replace_piece, &target);
+    return result < 0 ? result : protect(&(struct extent){start, size}, target.access);
 }
 
 static int map_private_at(uintptr_t start, uint64_t size, int protection)
 {
-    struct target target = {protection ? RANGE_MAPPED : RANGE_RESERVED, protection};
-    int result = each_piece(start, size, replace_piece, &target);
-    return result < 0 ? result : protect(&(struct extent){start, size}, protection);
+    return map_private_as(start, size, (struct target){protection ? RANGE_MAPPED : RANGE_RESERVED, protection, protection});
 }
 
-/* What was there goes, the place is the kernel's. */
+/* What is there is about to be the kernel's. Faults in it wait. */
 static int cede_piece(const struct piece *piece, void *unused)
 {
     (void) unused;
     const struct extent *extent = &piece->extent;
     if (piece->kind == RANGE_FOREIGN)
         return 0;
+    if (!become(extent, RANGE_BUSY, 0))
+        return -ENOMEM;
     if (piece->kind == RANGE_MAPPED) {
-        if (!become(extent, RANGE_BUSY, 0))
-            return -ENOMEM;
         resident_forget(extent);
         engine_forget(&vp.engine, extent);
     }
-    return become(extent, RANGE_FOREIGN, 0) ? 0 : -ENOMEM;
+    return 0;
 }
 
+static int settle_foreign(const struct piece *piece, void *unused)
+{
+    (void) unused;
+    return piece->kind == RANGE_FOREIGN || become(&piece->extent, RANGE_FOREIGN, 0) ? 0 : -ENOMEM;
+}
+
+/* What was ceded, or is foreign, is the arena's again, empty. */
 static int reclaim_piece(const struct piece *piece, void *unused)
 {
-    return piece->kind == RANGE_FOREIGN ? unmap_piece(piece, unused) : 0;
+    (void) unused;
+    if (piece->kind != RANGE_FOREIGN && piece->kind != RANGE_BUSY)
+        return 0;
+    int result = map_anew(&piece->extent, PROT_NONE);
+    return result < 0 ? result : become(&piece->extent, RANGE_FREE, 0) ? 0 : -ENOMEM;
 }
 
-/* Puts the mapping at `from`, which is the kernel's, where the program wants it. */
+/* Puts the mapping at `from`, which is the kernel's, where the program wants it. On failure it stays where it is. */
 static int put_foreign(uintptr_t from, uintptr_t start, uint64_t size)
 {
-    int result = each_piece(start, size, cede_piece, NULL);
+    int result = mapping_room(&vp.arena) ? each_piece(start, size, cede_piece, NULL) : -ENOMEM;
     if (result == 0) {
         long at = SYS5(SYS_mremap, from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, start);
         result = at == (long) start ? 0 : (int) at;
     }
-    if (result < 0) {
-        SYS2(SYS_munmap, from, size);
+    if (result == 0)
+        result = each_piece(start, size, settle_foreign, NULL);
+    else
         each_piece(start, size, reclaim_piece, NULL);
-    }
     return result;
 }
 
@@ -273,7 +309,12 @@ struct request {
 static int map_foreign_at(uintptr_t start, uint64_t size, const struct request *request)
 {
     long from = SYS6(SYS_mmap, 0, size, request->protection, request->flags & ~AT_ADDRESS, request->fd, request->offset);
-    return from < 0 && from > -4096 ? (int) from : put_foreign((uintptr_t) from, start, size);
+    if (from < 0 && from > -4096)
+        return (int) from;
+    int result = put_foreign((uintptr_t) from, start, size);
+    if (result < 0)
+        SYS2(SYS_munmap, from, size);
+    return result;
 }
 
 static bool is_ordinary(const struct request *request)
@@ -312,8 +353,9 @@ static void *map(void *address, size_t length, const struct request *request, co
         return result == 0 ? address : (void *) answered(result);
     }
     if (size >= length && wanted(start, size, request->protection, request->flags, caller)) {
-        void *mapped = map_new(address, size, request->protection, request->flags);
-        if (mapped != MAP_FAILED || errno == ENOMEM)
+        bool refused;
+        void *mapped = map_new(address, size, request->protection, request->flags, &refused);
+        if (mapped != MAP_FAILED || refused)
             return mapped;
     }
     return originals()->mmap64(address, length, request->protection, request->flags, request->fd, request->offset);
@@ -340,6 +382,7 @@ VP_EXPORT int munmap(void *address, size_t length)
     lock_acquire(&vp.mappings);
     int result = unmap(start, size);
     lock_release(&vp.mappings);
+    lifecycle_note_growth(); /* for who found the lock taken */
     return (int) answered(result);
 }
 
@@ -356,6 +399,9 @@ static int protect_piece(const struct piece *piece, void *context)
     const struct extent *extent = &piece->extent;
     if (is_free(piece->kind) || piece->kind == RANGE_BUSY)
         return -ENOMEM;
+    if (piece->kind == RANGE_LIVE)
+        arena_stop_keeping(&vp.arena); /* a block that is handed out again must be open */
+    leaves_marks |= change->key >= 0;
     bool was_reserved = piece->kind == RANGE_RESERVED, opens = was_reserved && change->protection & ACCESS;
     if (opens && !become(extent, RANGE_MAPPED, change->protection & ACCESS)) /* the first touch may be another thread's */
         return -ENOMEM;
@@ -402,40 +448,49 @@ VP_EXPORT int pkey_mprotect(void *address, size_t length, int protection, int ke
 
 /* ---- mremap ---- */
 
-/* The place in the arena for what moves: `wanted` (0: anywhere). Empty, readable and writable. */
+/* The place in the arena for what moves (`wanted_at` 0: anywhere): empty, RESERVED in the books so that nobody's faults
+ * fill it, open for the kernel. */
 static int make_place(uintptr_t wanted_at, uint64_t size, uintptr_t *place)
 {
-    const int open = PROT_READ | PROT_WRITE;
-    if (wanted_at) {
-        int result = each_piece(wanted_at, size, refuse_blocks, NULL);
-        *place = wanted_at;
-        return result < 0 ? result : map_private_at(wanted_at, size, open);
-    }
-    struct extent extent = {.length = size};
-    extent.start = *place = mapping_new(&vp.arena, size, PAGE_SIZE, 0);
-    int result = *place ? give(&extent, open) : -ENOMEM;
-    if (result < 0 && *place)
-        become(&extent, RANGE_FREE, 0);
+    const struct target hidden = {RANGE_RESERVED, PROT_NONE, PROT_READ | PROT_WRITE};
+    *place = wanted_at ? wanted_at : mapping_new(&vp.arena, size, PAGE_SIZE, 0);
+    int result = !*place ? -ENOMEM : wanted_at ? each_piece(wanted_at, size, refuse_blocks, NULL) : 0;
+    if (result == 0)
+        result = map_private_as(*place, size, hidden);
+    if (result < 0 && *place && !wanted_at)
+        become(&(struct extent){*place, size}, RANGE_FREE, 0);
     return result;
 }
 
+/* The kind of a mapping with that protection that has, or may have, content. */
+static int settle(const struct extent *extent, enum range_kind kind, int protection)
+{
+    if (!become(extent, kind, kind == RANGE_MAPPED ? protection : 0))
+        return -ENOMEM;
+    return protect(extent, protection);
+}
+
 /* Moves [from, from + length), one piece, to `to`, where there are `size` bytes. Pages move between memory that is
- * readable and writable only. */
+ * readable and writable only, and that nobody's faults reach. */
 static int move_to(const struct piece *from, uint64_t size, uintptr_t to, bool keep)
 {
     const int open = PROT_READ | PROT_WRITE;
     const struct extent *extent = &from->extent;
-    int result = from->protection == open ? 0 : protect(extent, open);
-    if (result < 0)
-        return result;
-    resident_forget(extent);
-    engine_move(&vp.engine, extent, to);
-    if (from->protection != open) {
-        become(&(struct extent){to, size}, RANGE_MAPPED, from->protection);
-        protect(&(struct extent){to, size}, from->protection);
-        protect(extent, from->protection);
+    if (!become(extent, RANGE_BUSY, 0))
+        return -ENOMEM;
+    int result = protect(extent, open);
+    if (result == 0) {
+        resident_forget(extent);
+        engine_move(&vp.engine, extent, to);
+        result = settle(&(struct extent){to, size}, from->kind, from->protection);
     }
-    return keep ? 0 : unmap(extent->start, extent->length);
+    if (keep && result == 0)
+        empty(extent); /* pages that could only be copied are there still */
+    if (!become(extent, from->kind, from->protection))
+        return -ENOMEM;
+    if (keep || result < 0)
+        protect(extent, from->protection);
+    return keep || result < 0 ? result : unmap(extent->start, extent->length);
 }
 
 /* To an address that is not the arena's, on ordinary memory. */
@@ -448,17 +503,20 @@ static int move_out(const struct piece *from, uint64_t size, uintptr_t to, bool 
         return (int) at;
     int result = from->protection & PROT_READ ? 0 : protect(extent, from->protection | PROT_READ);
     for (uint64_t done = 0, held; done < extent->length && result == 0; done += held) {
-        const char *source = (const char *) extent->start + done;
+        char *source = (char *) extent->start + done;
         held = extent->length - done < PAGE_SIZE ? extent->length - done : PAGE_SIZE;
-        if (armed() && guard_pin(source, held, false) < held) {
+        size_t pinned = guard_pin(source, held, false); /* arming waits for the lock: a mark, or present */
+        if (armed() && pinned < held)
             result = -EFAULT;
-        } else {
+        else
             memcpy((char *) to + done, source, held);
-            guard_unpin(source, armed() ? held : 0);
-        }
+        guard_unpin(source, pinned);
     }
     SYS3(SYS_mprotect, to, size, from->protection);
-    return result < 0 ? result : keep ? (empty(extent), 0) : unmap(extent->start, extent->length);
+    if (result < 0 || !keep)
+        return result < 0 ? result : unmap(extent->start, extent->length);
+    empty(extent);
+    return protect(extent, from->protection);
 }
 
 struct move {
@@ -485,7 +543,7 @@ static int make_room(const struct move *move)
 {
     if (!in_arena(move->to, move->new_size))
         return -ENOMEM;
-    int result = each_piece(move->to, move->new_size, refuse_blocks, NULL);
+    int result = mapping_room(&vp.arena) ? each_piece(move->to, move->new_size, refuse_blocks, NULL) : -ENOMEM;
     return result < 0 ? result : each_piece(move->to, move->new_size, cede_piece, NULL);
 }
 
@@ -505,16 +563,6 @@ static bool grow_in_place(const struct piece *piece, uint64_t more)
     return given;
 }
 
-/* Reservations move as what they are: nothing. */
-static int move_reservation(const struct piece *piece, const struct move *move, uintptr_t *result_at)
-{
-    struct piece opened = *piece;
-    if (!become(&piece->extent, RANGE_MAPPED, PROT_NONE))
-        return -ENOMEM;
-    opened.kind = RANGE_MAPPED;
-    return move_mapping(&opened, move, result_at);
-}
-
 /* What is free after it, up to where it would grow to, becomes a hole that it can grow into. Returns its size. */
 static uint64_t make_hole(const struct move *move)
 {
@@ -522,7 +570,8 @@ static uint64_t make_hole(const struct move *move)
     if (!after.length || !in_arena(after.start, after.length))
         return 0;
     struct piece next = mapping_piece(&vp.arena, after.start, after.start + after.length);
-    if (next.kind != RANGE_FREE || next.extent.length < after.length || !become(&after, RANGE_FOREIGN, 0))
+    if (next.kind != RANGE_FREE || next.extent.length < after.length || !mapping_room(&vp.arena) ||
+        !become(&after, RANGE_BUSY, 0))
         return 0;
     SYS2(SYS_munmap, after.start, after.length);
     return after.length;
@@ -545,8 +594,11 @@ static int move_foreign(const struct move *move, uintptr_t *result_at)
     if (failed)
         return (int) at;
     *result_at = (uintptr_t) at;
-    bool stays = *result_at == move->from || move->flags & MREMAP_DONTUNMAP;
-    return stays ? 0 : each_piece(move->from, move->old_size + hole, reclaim_piece, NULL);
+    if (into)
+        each_piece(move->to, move->new_size, settle_foreign, NULL);
+    if (*result_at == move->from)
+        return hole ? each_piece(move->from + move->old_size, hole, settle_foreign, NULL) : 0;
+    return move->flags & MREMAP_DONTUNMAP ? 0 : each_piece(move->from, move->old_size + hole, reclaim_piece, NULL);
 }
 
 static int remap(struct move *move, uintptr_t *result_at)
@@ -575,7 +627,7 @@ static int remap(struct move *move, uintptr_t *result_at)
         return 0;
     if (!(move->flags & MREMAP_MAYMOVE))
         return -ENOMEM;
-    return piece.kind == RANGE_RESERVED ? move_reservation(&piece, move, result_at) : move_mapping(&piece, move, result_at);
+    return move_mapping(&piece, move, result_at);
 }
 
 static bool overlaps(const struct move *move)
@@ -599,14 +651,13 @@ static void *remap_into(void *old, size_t old_length, const struct move *move)
     int flags = MREMAP_MAYMOVE | (move->flags & MREMAP_DONTUNMAP);
     if (!in_arena(move->to, move->new_size) || is_odd(move->to))
         return (void *) answered(-EINVAL);
-    long from = SYS4(SYS_mremap, old, old_length, move->new_size, flags); /* to the size that it has there */
-    if (from < 0 && from > -4096)
-        return (void *) answered(from);
     lock_acquire(&vp.mappings);
     arena_let_go_of_kept(&vp.arena);
-    int result = each_piece(move->to, move->new_size, refuse_blocks, NULL);
-    if (result == 0)
-        result = put_foreign((uintptr_t) from, move->to, move->new_size);
+    long result = each_piece(move->to, move->new_size, refuse_blocks, NULL);
+    if (result == 0) { /* to the size that it will have */
+        long from = SYS4(SYS_mremap, old, old_length, move->new_size, flags);
+        result = from < 0 && from > -4096 ? from : put_foreign((uintptr_t) from, move->to, move->new_size);
+    }
     lock_release(&vp.mappings);
     return result < 0 ? (void *) answered(result) : (void *) move->to;
 }
@@ -646,6 +697,8 @@ VP_EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, .
     va_end(more);
     return mappings_remap(old, old_size, new_size, flags, to);
 }
+
+void mappings_note_marks(void) { leaves_marks = true; }
 
 /* ---- what asks whether something is mapped ---- */
 

@@ -11,6 +11,9 @@
 /** mremap() with all its arguments; sets errno. */
 void *mappings_remap(void *old, size_t old_size, size_t new_size, int flags, void *to);
 
+/** The program has given advice on arena memory that lasts until that is unmapped. */
+void mappings_note_marks(void);
+
 /** Whether arena addresses in [start, start + length) are ones that nothing is mapped at, as the program sees it. */
 bool mappings_have_hole(const void *start, size_t length);
 

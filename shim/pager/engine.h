@@ -112,7 +112,7 @@ struct engine {
     uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
-    bool locked;         /* the program has locked memory, some of it perhaps of the arena (mlock) */
+    bool locked;         /* the program has locked memory of the arena (mlock) */
     bool evict_shared;   /* a fork happened: pages may be shared with a child, which taking refuses */
 
     struct pager pager;

@@ -81,25 +81,34 @@ static long do_mremap(int side, void *at, size_t old, size_t size, int flags, vo
 /* ---- what a page holds and allows ---- */
 
 static sigjmp_buf refused;
+static volatile sig_atomic_t probing;
 
 static void on_fault(int number)
 {
+    if (!probing)
+        die("signal %d outside a probe", number);
+    probing = false;
     siglongjmp(refused, number);
 }
+
+#define PROBE (probing = true, sigsetjmp(refused, 1) == 0)
 
 /* 0: not to be read; else 1 + what it holds first and last. */
 static uint64_t probe_read(const char *page)
 {
-    if (sigsetjmp(refused, 1))
+    if (!PROBE)
         return 0;
-    return 1 + (*(const volatile uint64_t *)page ^ *(const volatile uint64_t *)(page + PAGE - 8) << 1);
+    const uint64_t held = *(const volatile uint64_t *)page ^ *(const volatile uint64_t *)(page + PAGE - 8) << 1;
+    probing = false;
+    return 1 + held;
 }
 
 static bool probe_write(char *page)
 {
-    if (sigsetjmp(refused, 1))
+    if (!PROBE)
         return false;
     *(volatile uint64_t *)(page + 64) = *(volatile uint64_t *)(page + 64);
+    probing = false;
     return true;
 }
 
@@ -117,10 +126,11 @@ static void scribble(size_t page, uint64_t mark)
 {
     for (int side = 0; side < SIDES; side++) {
         char *at = window[side] + page * PAGE;
-        if (sigsetjmp(refused, 1))
+        if (!PROBE)
             continue;
         *(volatile uint64_t *)at = mark;
         *(volatile uint64_t *)(at + PAGE - 8) = mix64(mark);
+        probing = false;
     }
 }
 
@@ -222,10 +232,11 @@ int main(int argc, char **argv)
     CHECK(file >= 0 && unlink(name) == 0 && ftruncate(file, 16 * (off_t)PAGE) == 0);
     for (uint64_t i = 0; i < 16; i++)
         CHECK(pwrite(file, &i, sizeof i, (off_t)(i * PAGE)) == sizeof i);
-    /* Nothing of either side's neighbours is within reach. */
+    /* Nothing of either side's neighbours is within reach, and nobody maps anything into the holes of the kernel's side. */
+    const long KERNELS = 0x10000000000;
     for (int side = 0; side < SIDES; side++) {
         const long at = side == 0 ? (long)mmap(NULL, 3 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-                                  : raw(SYS_mmap, 0, 3 * PAGES * (long)PAGE, PROT_NONE,
+                                  : raw(SYS_mmap, KERNELS, 3 * PAGES * (long)PAGE, PROT_NONE,
                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         CHECK(at > 0);
         window[side] = (char *)at + PAGES * PAGE;
