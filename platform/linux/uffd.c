@@ -452,6 +452,13 @@ static int attach(struct platform *pf, enum mode mode)
     return 0;
 }
 
+/* A child made past fork() has nobody watch its memory: absent pages would be zeros there. So it gets none, and dies of
+ * touching it. Only for the moment of a fork that we know of it is to be had. */
+static void hide(struct platform *pf, bool hidden)
+{
+    vm_inherit(pf->base, pf->size, hidden ? VM_MISSING : VM_COPIED);
+}
+
 static int arm(struct platform *pf, enum mode mode)
 {
     struct state *state = pf->state;
@@ -462,7 +469,10 @@ static int arm(struct platform *pf, enum mode mode)
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
     vm_never_merge(pf->base, pf->size);
-    return attach(pf, mode);
+    int result = attach(pf, mode);
+    if (result == 0)
+        hide(pf, true);
+    return result;
 }
 
 static int arm_signal(struct platform *pf, const struct extent *live, size_t n)
@@ -477,8 +487,12 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
     struct state *state = pf->state;
     if (phase == FORK_BEFORE) {
         lock_acquire(&state->protection.lock);
+        if (state->fd >= 0)
+            hide(pf, false);
         return false;
     }
+    if (state->fd >= 0)
+        hide(pf, true);
     if (phase == FORK_CHILD) {
         lock_adopt(&state->protection.lock);
         protection_spend(&state->protection, state->protection.edges); /* what a child inherits no longer merges */

@@ -86,6 +86,12 @@ int vm_protect(uintptr_t start, size_t length, enum vm_protection protection)
     return (int) SYS3(SYS_mprotect, start, length, bits[protection]);
 }
 
+int vm_inherit(uintptr_t start, size_t length, enum vm_inheritance inheritance)
+{
+    static const int advice[] = {MADV_DOFORK, MADV_DONTFORK, MADV_WIPEONFORK};
+    return (int) SYS3(SYS_madvise, start, length, advice[inheritance]);
+}
+
 /* ---- discarding ---- */
 
 /* process_madvise() on oneself with an advice that destroys is recent, and its batched TLB flush more so. */

@@ -115,9 +115,10 @@ VP_EXPORT void *vp_calloc(size_t count, size_t size) { return allocate_zeroed(co
 
 static void release(void *block)
 {
-    if (arena_contains(&vp.arena, block)) {
+    if (arena_spans(&vp.arena, block)) {
         int saved = errno;
-        block_free(block);
+        if (*vp.arena.here)
+            block_free(block);
         errno = saved;
     } else if (block && !is_bootstrap(block)) {
         originals()->free(block);
@@ -146,7 +147,7 @@ static size_t usable(void *block)
 {
     if (!block || is_bootstrap(block))
         return 0;
-    return arena_contains(&vp.arena, block) ? block_size(block) : originals()->malloc_usable_size(block);
+    return arena_spans(&vp.arena, block) ? block_size(block) : originals()->malloc_usable_size(block);
 }
 
 VP_EXPORT size_t malloc_usable_size(void *block) { return usable(block); }
@@ -194,8 +195,8 @@ static void *resize(void *block, size_t size, const void *caller)
         void *fresh = allocate(size, caller);
         return fresh ? memcpy(fresh, block, most < size ? most : size) : NULL;
     }
-    if (arena_contains(&vp.arena, block))
-        return resize_block(block, size, caller);
+    if (arena_spans(&vp.arena, block))
+        return *vp.arena.here ? resize_block(block, size, caller) : no_memory();
     void *fresh;
     if (!arena_serves(size, 1, false, caller, &fresh)) {
         note_small(size);

@@ -285,9 +285,9 @@ CASES = {
     **{f"manners_{what}": Case(
         victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
-    "manners_forks": Case(
-        victim("manners", "forks"), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
-        soak=EVERY_BACKEND.format("floor")),
+    **{f"manners_{what}": Case(
+        victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
+        soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
