@@ -79,13 +79,14 @@ static int open_with(enum mode mode, uint64_t wanted)
     int fd = open_raw(mode);
     if (fd < 0)
         return fd;
+    fd = os_fd_raise(fd);
     struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | wanted};
     long result = SYS3(SYS_ioctl, fd, UFFDIO_API, &api);
     if (result < 0) {
         os_close(fd);
         return (int) result;
     }
-    return os_fd_raise(fd);
+    return fd;
 }
 
 static int open_uffd(enum mode mode)

@@ -288,6 +288,12 @@ CASES = {
     **{f"manners_{what}": Case(
         victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
         soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
+    # Memory near the budget, but below it: what is in memory is looked at again and again.
+    "descriptors_lowest": Case(
+        victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
+    "descriptors_loops": Case(
+        victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
