@@ -296,8 +296,9 @@ int signals_install(signal_server server)
         memset(&action, 0, sizeof action);
         action.sa_sigaction = handler;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. */
-        sigfillset(&action.sa_mask);
+        /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. Nor
+         * one of libc's, by which a thread is cancelled: sigfillset() would leave that out. */
+        memset(&action.sa_mask, 0xff, sizeof action.sa_mask);
         signals_strip(&action.sa_mask);
         if (next.sigaction(signals_list[i], &action, &state.program[i]) < 0)
             return -errno;

@@ -297,6 +297,16 @@ CASES = {
     "descriptors_loops": Case(
         victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
         ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    "threads_many": Case(
+        victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
+    # In steps of 64 KiB, by 64 threads at a time, the budget is overrun by tens of MiB.
+    "threads_many_coarse": Case(
+        victim("threads", "many"), touched=96, outside=16, above_cap=True, ci="ram64:mprotect",
+        soak="ram64:mprotect@nobody lazy64:mprotect"),
+    "threads_cancelled": Case(
+        victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")),
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
