@@ -297,6 +297,17 @@ CASES = {
     "descriptors_loops": Case(
         victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
         ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    **{f"families_{mode}": Case(
+        victim("families", mode), above_cap=True, touched=16, outside=2000, timeout=120,
+        ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak="default " + EVERY_BACKEND.format("floor"))
+       for mode in ("chain", "threads", "started")},
+    "families_many": Case(
+        victim("families", "many"), above_cap=True, touched=16, outside=2000, timeout=120,
+        ci="lazy64:uffd-signal lazy64:mprotect", soak="default " + EVERY_BACKEND.format("lazy64")),
+    # Of what the killed had stored nothing may stay: 50 of them had up to 32 MiB each.
+    "families_killed": Case(
+        victim("families", "killed"), above_cap=True, spilled=384, touched=32, timeout=120,
+        ci="floor:uffd-signal floor:mprotect", soak="lazy " + EVERY_BACKEND.format("floor")),
     "threads_many": Case(
         victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
         soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
