@@ -129,20 +129,24 @@ static void many(void)
     int go[2];
     pid_t children[CHILDREN];
     char byte;
-    start(16 * MIB);
+    start(40 * MIB);
     CHECK(pipe(go) == 0);
     for (size_t k = 0; k < CHILDREN; k++) {
         if (k % 20 == 0)
-            CHECK(madvise(block, 16 * MIB, MADV_PAGEOUT) == 0);
+            CHECK(madvise(block, 40 * MIB, MADV_PAGEOUT) == 0);
         children[k] = fork();
         CHECK(children[k] >= 0);
         if (children[k] == 0) {
             close(go[1]);
             CHECK(read(go[0], &byte, 1) == 0);
-            for (size_t i = k; i < pages; i += 50)
-                put(i, k + 2);
-            for (size_t i = 0; i < pages; i += 27)
-                check(i, i % 50 == k % 50 && i >= k ? k + 2 : 1, "child");
+            for (size_t i = 0; i < 400; i++) { /* a stretch of its own, and a part of its neighbours' */
+                const size_t page = (k * 51 + i) % pages;
+                check(page, 1, "child");
+                if (i % 5 == 0)
+                    put(page, k + 2);
+            }
+            for (size_t i = 0; i < 400; i++)
+                check((k * 51 + i) % pages, i % 5 ? 1 : k + 2, "child, then");
             _exit(0);
         }
         put(k, 1);
