@@ -4,9 +4,12 @@
     cases.py SUITE    prints one line a test of SUITE (ci or soak): CASE MODE BACKEND USER TIMEOUT   (for meson.build)
 """
 
+import os
 import random
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 
@@ -59,6 +62,22 @@ class Case:
     environment: dict = field(default_factory=dict)
     needs: tuple = ()  # programs
     timeout: int = 60  # seconds, of one run
+
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+
+def python_program(name):
+    return lambda context: [context.python(), str(PROGRAMS / name)]
+
+
+def java_class(context):
+    subprocess.run(["javac", "-d", context.directory, PROGRAMS / "Habits.java"], check=True)
+
+
+def go_program(context):
+    environment = {**os.environ, "GOCACHE": str(context.directory / "go"), "CGO_ENABLED": "1", "GOFLAGS": "", "GO111MODULE": "off"}
+    subprocess.run(["go", "build", "-o", context.directory / "habits", PROGRAMS / "habits.go"], check=True, env=environment)
 
 
 def shell(script):
@@ -156,6 +175,15 @@ ls .git/objects/pack
 git status --short
 """
 
+# As much the shell's own children as those that become programs.
+SHELL = """
+for i in $(seq 400); do /bin/true; done
+for i in $(seq 300); do x=$(echo $i); [ "$x" = $i ] || echo wrong; done
+y=0
+for i in $(seq 300); do (exit $((i % 7))) || y=$((y + $?)); done
+echo $x $y
+"""
+
 XZ = 'xz -6 -c "$INPUT/text" > text.xz && xz -dc text.xz | cmp - "$INPUT/text" && xz -lv text.xz | grep -c CRC64'
 ZSTD = 'zstd -q -3 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 text.zst | cmp - "$INPUT/text"'
 TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
@@ -236,6 +264,31 @@ CASES = {
     "tar": Case(
         shell(TAR), prepare=source_tree, needs=("tar", "zstd"), outside=400, ci="lazy", soak="default ram64"),
 
+    # Programs with a life of their own: signals, stacks, children.
+    "java": Case(
+        lambda context: ["java", "-XX:+UseSerialGC", "-Xmx64m", "-Xss512k", "-XX:MaxDirectMemorySize=200m", "-cp", "..", "Habits"],
+        prepare=java_class, needs=("java", "javac"), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal", soak="default ram64:mprotect ram64@nobody"),
+    "node": Case(
+        lambda context: ["node", str(PROGRAMS / "habits.js")], needs=("node",), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "go": Case(
+        lambda context: ["../habits"], prepare=go_program, needs=("go", "gcc"), touched=96, outside=40, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "faulthandler": Case(
+        python_program("faulthandler_habits.py"), files=False, touched=96, outside=20, above_cap=True,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "multiprocessing": Case(
+        python_program("pools.py"), touched=96, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "server": Case(
+        python_program("server.py"), touched=80, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "shell_bash": Case(shell(SHELL), outside=400, timeout=120, ci="lazy ram64", soak="default ram64:mprotect"),
+    "shell_dash": Case(
+        lambda context: ["dash", "-ec", SHELL], needs=("dash",), outside=400, timeout=120, ci="lazy",
+        soak="default ram64:mprotect"),
+
     # Allocation.
     "alloc_semantics": Case(
         victim("alloc_semantics"), timeout=120, outside=20,
@@ -297,6 +350,14 @@ CASES = {
     "descriptors_loops": Case(
         victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
         ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    **{f"habits_{mode}": Case(
+        victim("habits", mode), touched=0 if mode == "barrier" else 96, outside=16, files=False,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64"))
+       for mode in ("barrier", "probe", "crash")},
+    # Protections that the program sets are honoured where memory traps by other means.
+    "habits_barrier_large": Case(
+        victim("habits", "barrier_large"), touched=96, outside=16, ci="default lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody"),
     **{f"families_{mode}": Case(
         victim("families", mode), above_cap=True, touched=16, outside=2000, timeout=120,
         ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak="default " + EVERY_BACKEND.format("floor"))

@@ -56,6 +56,9 @@ class Context:
         """MiB: so many times the budget, where the mode has one."""
         return self.budget * times if self.budget else otherwise
 
+    def python(self):
+        return next(p for p in (shutil.which("python3"), "/usr/bin/python3") if p)
+
     def python_with_numpy(self):
         for python in ("python3", "/usr/bin/python3"):
             found = shutil.which(python)
