@@ -369,6 +369,9 @@ CASES = {
     "families_killed": Case(
         victim("families", "killed"), above_cap=True, spilled=384, touched=32, timeout=120,
         ci="floor:uffd-signal floor:mprotect", soak="lazy " + EVERY_BACKEND.format("floor")),
+    "exits": Case(
+        victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
+        ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
     "threads_many": Case(
         victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
         soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
