@@ -47,6 +47,7 @@ class Context:
         self.directory = directory  # holds what prepare() makes; the runs' working directories are below it
         self.mode = options.mode
         self.trap = options.trap
+        self.patience = options.patience
         self.budget = cases.MODES[options.mode].budget  # MiB, or None
 
     def victim(self, name, *arguments):
@@ -164,7 +165,7 @@ def execute(command, run, context, case, unprivileged, cgroup=None):
             env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=[report_end],
             start_new_session=True, preexec_fn=cgroup.enter if cgroup else None)
     os.close(report_end)
-    end = time.monotonic() + case.timeout
+    end = time.monotonic() + case.timeout * context.patience
     problem = None
     try:
         while problem is None:
@@ -174,7 +175,7 @@ def execute(command, run, context, case, unprivileged, cgroup=None):
             except subprocess.TimeoutExpired:
                 pass
             if time.monotonic() > end:
-                problem = f"not finished after {case.timeout} s"
+                problem = f"not finished after {case.timeout * context.patience} s"
             elif resident_of_session(process.pid) > MEMORY_MAX:
                 problem = f"more than {MEMORY_MAX >> 20} MiB resident"
     finally:
@@ -415,6 +416,7 @@ def main():
     parser.add_argument("--cgroup", action="store_true",
                         help=f"in a memory cgroup of {TOLERANCE} times the budget, without swap (needs root)")
     parser.add_argument("--victims", type=Path, help="directory of the victim programs (default: beside vprun)")
+    parser.add_argument("--patience", type=int, default=1, help="that many times the case's time")
     parser.add_argument("--keep", action="store_true", help="leave the directory of a failed case")
     options = parser.parse_args()
     if options.victims is None:
