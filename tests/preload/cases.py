@@ -343,7 +343,7 @@ CASES = {
         soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
     **{f"signals_{mode}": Case(
         victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
-        soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "deaths")},
+        soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
     # Memory near the budget, but below it: what is in memory is looked at again and again.
     "descriptors_lowest": Case(
         victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),

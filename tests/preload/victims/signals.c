@@ -3,17 +3,23 @@
  *   exact        handlers get siginfo, context, mask and flags as they asked for
  *   interfaces   the older interfaces do what sigaction() and sigprocmask() do
  *   sent         SIGSEGV that somebody sends is kept while it is blocked, and is waited for like any other
+ *   waits        a handler that comes while a call has its own mask, with all but that signal blocked, meets absent memory
  *   deaths       a fault that nobody handles ends the program with its signal, core and address
  */
 #include "../victim.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 
@@ -301,6 +307,90 @@ static void sent(void)
     puts("ignored");
 }
 
+/* ---- waits ---- */
+
+static void on_alarm(int number)
+{
+    (void)number;
+    handled = handled + 1;
+    touch();
+}
+
+static sigset_t all_but_alarm;
+static int events;
+
+static int in_sigsuspend(void)
+{
+    return sigsuspend(&all_but_alarm);
+}
+
+static int in_ppoll(void)
+{
+    return ppoll(NULL, 0, NULL, &all_but_alarm);
+}
+
+static int in_pselect(void)
+{
+    return pselect(0, NULL, NULL, NULL, NULL, &all_but_alarm);
+}
+
+static int in_epoll_pwait(void)
+{
+    struct epoll_event event;
+    return epoll_pwait(events, &event, 1, -1, &all_but_alarm);
+}
+
+static int in_epoll_pwait2(void)
+{
+    struct epoll_event event;
+    const int result = epoll_pwait2(events, &event, 1, NULL, &all_but_alarm);
+    return result < 0 && errno == ENOSYS ? in_epoll_pwait() : result;
+}
+
+static int in_sigtimedwait(void)
+{
+    sigset_t ours = set_of(SIGUSR2, SIGSEGV);
+    return sigtimedwait(&ours, NULL, NULL);
+}
+
+static void wait_in(const char *name, int (*call)(void), bool blocked)
+{
+    const struct itimerval soon = {.it_value.tv_usec = 20000};
+    sigset_t alone = set_of(SIGALRM, 0);
+    handled = 0;
+    sigprocmask(SIG_SETMASK, &all_but_alarm, NULL);
+    if (blocked)
+        sigprocmask(SIG_BLOCK, &alone, NULL);
+    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    const int result = call();
+    const int error = errno;
+    printf("%s: %d %s, handled %d", name, result, strerror(error), handled);
+    print_mask("");
+}
+
+static void waits(void)
+{
+    struct sigaction action = {.sa_handler = on_alarm};
+    sigfillset(&all_but_alarm);
+    sigdelset(&all_but_alarm, SIGALRM);
+    action.sa_mask = all_but_alarm;
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && (events = epoll_create1(0)) >= 0);
+    wait_in("sigsuspend", in_sigsuspend, true);
+    wait_in("ppoll", in_ppoll, true);
+    wait_in("pselect", in_pselect, true);
+    wait_in("epoll_pwait", in_epoll_pwait, true);
+    wait_in("epoll_pwait2", in_epoll_pwait2, true);
+    wait_in("sigtimedwait", in_sigtimedwait, false);
+
+    /* A descriptor for everything gets what is not ours. */
+    const int fd = signalfd(-1, &all_but_alarm, SFD_NONBLOCK);
+    struct signalfd_siginfo info;
+    raise(SIGUSR1);
+    touch();
+    CHECK(fd >= 0 && read(fd, &info, sizeof info) == sizeof info);
+    printf("signalfd: %u\n", info.ssi_signo);
+}
+
 /* ---- deaths ---- */
 
 static void die_null(void)
@@ -435,6 +525,8 @@ int main(int argc, char **argv)
         interfaces();
     else if (strcmp(mode, "sent") == 0)
         sent();
+    else if (strcmp(mode, "waits") == 0)
+        waits();
     else if (strcmp(mode, "deaths") == 0)
         deaths();
     else if (strcmp(mode, "mask") == 0)
