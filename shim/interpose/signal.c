@@ -6,8 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <sys/syscall.h>
+
 #include "../process/signals.h"
+#include "held_call.h"
 #include "hooks.h"
+#include "probe.h"
+#include "signal.h"
 
 /* Which of ours the program wants blocked during its handler of each signal, a bit each: there too they stay open. */
 static uint8_t wanted_masked[NSIG];
@@ -120,4 +125,46 @@ VP_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 VP_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
     return change_mask(originals()->pthread_sigmask, how, set, old);
+}
+
+/* The kernel's sets are shorter than libc's. */
+#define KERNEL_SET_SIZE 8
+
+static bool is_change(const uint64_t arguments[CALL_ARGUMENTS])
+{
+    int how = (int) arguments[0];
+    return (how == SIG_BLOCK || how == SIG_UNBLOCK || how == SIG_SETMASK) && arguments[3] == KERNEL_SET_SIZE &&
+           arguments[1] && can_read((const void *) (uintptr_t) arguments[1]);
+}
+
+long signal_mask_call(const uint64_t arguments[CALL_ARGUMENTS])
+{
+    static const struct call mask_call = {
+        SYS_rt_sigprocmask,
+        {{.kind = RULE_FIXED, .argument = 1, .unit = KERNEL_SET_SIZE},
+         {.kind = RULE_FIXED, .argument = 2, .unit = KERNEL_SET_SIZE, .write = true}},
+    };
+    if (!signals_claimed(SIGSEGV))
+        return held_call(&mask_call, arguments);
+    uint64_t passed[CALL_ARGUMENTS];
+    sigset_t wanted = {0}, real, before = {0};
+    bool changes = is_change(arguments);
+    void *old = (void *) (uintptr_t) arguments[2];
+    memcpy(passed, arguments, sizeof passed);
+    if (changes) {
+        memcpy(&wanted, (const void *) (uintptr_t) arguments[1], KERNEL_SET_SIZE);
+        real = wanted;
+        if ((int) arguments[0] != SIG_UNBLOCK)
+            signals_strip(&real);
+        passed[1] = (uintptr_t) &real;
+    }
+    long result = held_call(&mask_call, passed);
+    if (result == 0 && old) {
+        memcpy(&before, old, KERNEL_SET_SIZE);
+        signals_add(&before, signals_believed());
+        memcpy(old, &before, KERNEL_SET_SIZE);
+    }
+    if (result == 0 && changes)
+        believe((int) arguments[0], &wanted);
+    return result;
 }

@@ -382,6 +382,15 @@ static void waits(void)
     wait_in("epoll_pwait2", in_epoll_pwait2, true);
     wait_in("sigtimedwait", in_sigtimedwait, false);
 
+    /* Past libc's functions. */
+    uint64_t all = ~UINT64_C(0), none = 0, before = 0;
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8) == 0);
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, 8) == 0 && before == 0);
+    touch();
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, 8) == 0);
+    print_mask("by syscall");
+    printf("%llx\n", (unsigned long long)before);
+
     /* A descriptor for everything gets what is not ours. */
     const int fd = signalfd(-1, &all_but_alarm, SFD_NONBLOCK);
     struct signalfd_siginfo info;
