@@ -56,6 +56,7 @@ class Case:
     outside: int = 4  # MiB of its other memory, about
     huge: bool = False  # its blocks exceed the default budget too: paging arms in any mode
     above_cap: bool = False  # may exceed the budget
+    not_on: tuple = ()  # backends that cannot do it; the README says so
     spilled: Optional[int] = None  # MiB of spill file that each process sees, at most
     options: tuple = ()  # further options for vprun
     wrapper: tuple = ()  # what starts vprun
@@ -276,13 +277,13 @@ CASES = {
         lambda context: ["../habits"], prepare=go_program, needs=("go", "gcc"), touched=96, outside=40, timeout=120,
         ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
     "faulthandler": Case(
-        python_program("faulthandler_habits.py"), files=False, touched=96, outside=20, above_cap=True,
+        python_program("faulthandler_habits.py"), needs=("python3",), files=False, touched=96, outside=20, above_cap=True,
         ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
     "multiprocessing": Case(
-        python_program("pools.py"), touched=96, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        python_program("pools.py"), needs=("python3",), touched=96, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
         soak="default ram64@nobody"),
     "server": Case(
-        python_program("server.py"), touched=80, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        python_program("server.py"), needs=("python3",), touched=80, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
         soak="default ram64@nobody"),
     "shell_bash": Case(shell(SHELL), outside=400, timeout=120, ci="lazy ram64", soak="default ram64:mprotect"),
     "shell_dash": Case(
@@ -356,7 +357,7 @@ CASES = {
        for mode in ("barrier", "probe", "crash")},
     # Protections that the program sets are honoured where memory traps by other means.
     "habits_barrier_large": Case(
-        victim("habits", "barrier_large"), touched=96, outside=16, ci="default lazy ram64:uffd-signal ram64:uffd-thread",
+        victim("habits", "barrier_large"), not_on=("mprotect",), touched=96, outside=16, ci="default lazy ram64:uffd-signal ram64:uffd-thread",
         soak="ram64:uffd-signal@nobody"),
     **{f"families_{mode}": Case(
         victim("families", mode), above_cap=True, touched=16, outside=2000, timeout=120,
@@ -373,7 +374,7 @@ CASES = {
         victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
         ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
     "threads_many": Case(
-        victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
+        victim("threads", "many"), not_on=("mprotect",), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
         soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
     # In steps of 64 KiB, by 64 threads at a time, the budget is overrun by tens of MiB.
     "threads_many_coarse": Case(

@@ -338,6 +338,8 @@ def check_possible(case, options):
     for program in case.needs:
         if not shutil.which(program):
             raise Skip(f"{program} is not installed")
+    if options.trap in case.not_on:
+        raise Skip(f"not for trap backend {options.trap}")
     if options.trap:
         usable, line = usable_backend(options.vprun, options.trap, prefix)
         if not usable:
