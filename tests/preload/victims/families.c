@@ -290,6 +290,28 @@ static void in_daemon(int result)
     _exit(0);
 }
 
+/* In the program that this one becomes: its large blocks are where its parent's were (0 well, 1 not). */
+static int inherited(int expected)
+{
+    unsigned char *own = malloc(8 * MIB);
+    memset(own, 1, 8 * MIB);
+    return own[8 * MIB - 1] != 1 || in_arena(own) != expected;
+}
+
+static int become(const char *mode, int expected, char **environment)
+{
+    char number[16];
+    int status;
+    snprintf(number, sizeof number, "%d", expected);
+    pid_t child = fork();
+    if (child == 0) {
+        execle("/proc/self/exe", "families", mode, number, (char *)NULL, environment);
+        _exit(127);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    return status;
+}
+
 static void started(void)
 {
     char text[128] = "", line[64] = "";
@@ -333,7 +355,9 @@ static void started(void)
     CHECK(pipe && fgets(line, sizeof line, pipe));
     pclose(pipe);
     printf("env -i: %s", line);
-    printf("exec: %s\n", system("test \"$$\" -gt 1") == 0 ? "yes" : "no");
+    printf("exec: status %d\n", become("inherited", in_arena(block), environ));
+    char *nothing[] = {NULL};
+    printf("exec without an environment: status %d\n", become("inherited", -1, nothing));
     printf("all as before %d\n", all_as_before());
 }
 
@@ -351,6 +375,8 @@ int main(int argc, char **argv)
         killed();
     else if (strcmp(mode, "started") == 0)
         started();
+    else if (strcmp(mode, "inherited") == 0)
+        return inherited(atoi(argv[2]));
     else
         return 2;
     return 0;
