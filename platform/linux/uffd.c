@@ -506,9 +506,17 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
     return true;
 }
 
+/* A child whose memory nobody watches gets none of it: pages that are away would be zeros. */
+static int or_nothing(struct platform *pf, int result)
+{
+    if (result < 0)
+        vm_protect(pf->base, pf->size, VM_NONE);
+    return result;
+}
+
 static int fork_signal(struct platform *pf, enum platform_fork phase)
 {
-    return fork_common(pf, phase) ? attach(pf, BY_SIGNAL) : 0;
+    return fork_common(pf, phase) ? or_nothing(pf, attach(pf, BY_SIGNAL)) : 0;
 }
 
 const struct platform_ops platform_uffd_signal = {
@@ -597,6 +605,7 @@ static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
     if (result == 0)
         result = start_resolvers(pf);
     if (result < 0 && state->fd >= 0) { /* nobody would answer */
+        hide(pf, false);
         os_close(state->fd);
         state->fd = -1;
     }
@@ -608,7 +617,7 @@ static int fork_thread(struct platform *pf, enum platform_fork phase)
     if (!fork_common(pf, phase))
         return 0;
     int result = attach(pf, BY_THREAD);
-    return result < 0 ? result : start_resolvers(pf);
+    return or_nothing(pf, result < 0 ? result : start_resolvers(pf));
 }
 
 const struct platform_ops platform_uffd_thread = {

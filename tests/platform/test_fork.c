@@ -2,6 +2,7 @@
 #include "contract.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +240,28 @@ static void strangers_read_no_zeros(void)
     }
 }
 
+/* Nothing can be opened in the child. */
+static void a_child_without_descriptors_reads_no_zeros(void)
+{
+    int status;
+    struct rlimit none = {0, 0};
+    start_half_filled();
+    CHECK_EQ(OP(fork, FORK_BEFORE), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        setrlimit(RLIMIT_NOFILE, &none);
+        CHECK(OP(fork, FORK_CHILD) < 0);
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGBUS, SIG_DFL);
+        load(page_at(1));
+        _exit(0);
+    }
+    CHECK_EQ(OP(fork, FORK_PARENT), 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS));
+    check_read_traps(page_at(1), heal_zero);
+}
+
 static void forks_leak_no_descriptors(void)
 {
     start_half_filled();
@@ -314,6 +337,7 @@ int main(int argc, char **argv)
         CASE(a_child_outlives_its_parent),
         CASE(an_unarmed_parent_arms_later),
         CASE(strangers_read_no_zeros),
+        CASE(a_child_without_descriptors_reads_no_zeros),
         CASE(forks_leak_no_descriptors),
         CASE(generations_leak_no_descriptors),
         CASE(signal_masks_survive),
