@@ -146,7 +146,9 @@ struct platform_ops {
     int (*reclaim)(struct platform *pf, uintptr_t start, size_t length, int protection);
 
     /** Around fork(): BEFORE in the parent, then PARENT there and CHILD in the child, before either touches the arena.
-     *  CHILD makes the traps work again (whether armed is inherited) and lets go of what acts on the parent. */
+     *  CHILD makes the traps work again (whether armed is inherited) and lets go of what acts on the parent. In a child
+     *  that was made without these, once armed, or for which CHILD failed, a page that was absent raises a signal: never is
+     *  it zeros. */
     int (*fork)(struct platform *pf, enum platform_fork phase);
 };
 

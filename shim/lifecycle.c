@@ -27,6 +27,7 @@
 #include "process/memory.h"
 #include "process/report.h"
 #include "process/signals.h"
+#include "process/strangers.h"
 #include "tier/pool.h"
 #include "tier/spill.h"
 
@@ -154,6 +155,8 @@ static enum signal_verdict serve(int number, const siginfo_t *info, void *contex
         return SIGNAL_PROGRAMS;
     if (serve_self_test(info))
         return SIGNAL_SERVED;
+    if (!*vp.arena.here)
+        return SIGNAL_PROGRAMS;
     if (!vp.platform.ops->decode(info, context, &trap))
         return SIGNAL_PROGRAMS;
     guard_thread_is_back();
@@ -184,22 +187,33 @@ static const char *run_self_test(void)
 
 /* ---- fork ---- */
 
+/* A stranger's own children are strangers too. */
 static void before_fork(void)
 {
+    if (!*vp.arena.here)
+        return;
     lock_acquire(&vp.mappings);
     lock_acquire(&vp.lock);
+    vp.forking = true;
     engine_fork(&vp.engine, FORK_BEFORE);
 }
 
 static void after_fork_parent(void)
 {
+    if (!*vp.arena.here)
+        return;
     engine_fork(&vp.engine, FORK_PARENT);
+    vp.forking = false;
     lock_release(&vp.lock);
     lock_release(&vp.mappings);
 }
 
 static void after_fork_child(void)
 {
+    if (!vp.forking)
+        return;
+    strangers_admit();
+    vp.forking = false;
     lock_adopt(&vp.mappings);
     lock_adopt(&vp.lock);
     signals_after_fork_child();
@@ -222,7 +236,7 @@ void lifecycle_fork(enum platform_fork phase)
 
 void lifecycle_fork_failed(void)
 {
-    if (!vp.arena.ready)
+    if (!arena_is_here(&vp.arena))
         return;
     lock_acquire(&vp.lock);
     lock_acquire(&vp.engine.evict_lock);
@@ -307,6 +321,7 @@ static bool arm(void)
                  vp.platform.ops->name);
         return false;
     }
+    strangers_exclude();
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;
     int result = engine_arm(&vp.engine);
@@ -512,5 +527,6 @@ __attribute__((constructor)) static void shim_start(void)
 
 __attribute__((destructor)) static void shim_end(void)
 {
-    report_at_exit();
+    if (!vp.arena.ready || *vp.arena.here)
+        report_at_exit();
 }

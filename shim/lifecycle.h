@@ -33,6 +33,7 @@ struct vp {
     uint64_t first_look;       /* live bytes below which the budget is not even asked for; constant after start-up */
     uint64_t looked_live;      /* bytes live when the arena was last looked through */
     uint64_t looked_resident;  /* bytes of the process in memory when the arena was last looked through */
+    bool forking;              /* a fork that we know of is under way */
     bool settled;              /* arming was done, or has failed for good */
     uint32_t looking;          /* futex: 1 while the budget is compared with what there is, and paging arms */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */

@@ -80,13 +80,14 @@ static int open_with(enum mode mode, uint64_t wanted)
     int fd = open_raw(mode);
     if (fd < 0)
         return fd;
+    fd = os_fd_raise(fd);
     struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | wanted};
     long result = SYS3(SYS_ioctl, fd, UFFDIO_API, &api);
     if (result < 0) {
         os_close(fd);
         return (int) result;
     }
-    return os_fd_raise(fd);
+    return fd;
 }
 
 static int open_uffd(enum mode mode)
@@ -442,18 +443,27 @@ static size_t uffd_granule(struct platform *pf) { return pf->page; }
 
 /* ---- arming ---- */
 
+/* The next part of the arena from *at on that is not foreign. Returns false when there is none. */
+static bool next_own(const struct platform *pf, uintptr_t *at, size_t *foreign, struct extent *out)
+{
+    const struct foreign *list = &pf->foreign;
+    while (*foreign < list->count && list->extents[*foreign].start == *at)
+        *at += list->extents[(*foreign)++].length;
+    uintptr_t end = *foreign < list->count ? list->extents[*foreign].start : pf->base + pf->size;
+    *out = (struct extent){*at, end - *at};
+    *at = end;
+    return out->length > 0;
+}
+
 /* All but what is foreign: a file cannot be watched. */
 static int watch_arena(const struct platform *pf, int fd)
 {
+    struct extent own;
     uintptr_t at = pf->base;
     int result = 0;
-    for (size_t i = 0; i < pf->foreign.count && result == 0; i++) {
-        const struct extent *foreign = &pf->foreign.extents[i];
-        if (foreign->start > at)
-            result = watch(fd, at, foreign->start - at);
-        at = foreign->start + foreign->length;
-    }
-    return result == 0 && at < pf->base + pf->size ? watch(fd, at, pf->base + pf->size - at) : result;
+    for (size_t foreign = 0; result == 0 && next_own(pf, &at, &foreign, &own);)
+        result = watch(fd, own.start, own.length);
+    return result;
 }
 
 static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length, int protection)
@@ -463,6 +473,7 @@ static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length, int
     if (result < 0 || state->fd < 0)
         return result;
     vm_never_merge(start, length);
+    vm_inherit(start, length, VM_MISSING);
     return watch(state->fd, start, length);
 }
 
@@ -484,6 +495,16 @@ static int attach(struct platform *pf, enum mode mode)
     return 0;
 }
 
+/* A child made past fork() has nobody watch its memory: absent pages would be zeros there. So it gets none, and dies of
+ * touching it. Only for the moment of a fork that we know of it is to be had. */
+static void hide(struct platform *pf, bool hidden)
+{
+    struct extent own;
+    uintptr_t at = pf->base;
+    for (size_t foreign = 0; next_own(pf, &at, &foreign, &own);)
+        vm_inherit(own.start, own.length, hidden ? VM_MISSING : VM_COPIED);
+}
+
 static int arm(struct platform *pf, enum mode mode)
 {
     struct state *state = pf->state;
@@ -496,7 +517,10 @@ static int arm(struct platform *pf, enum mode mode)
     vm_never_merge(pf->base, pf->size);
     if (state->behind < 0 && vm_behind_open(&state->behind) < 0)
         state->behind = -1;
-    return attach(pf, mode);
+    int result = attach(pf, mode);
+    if (result == 0)
+        hide(pf, true);
+    return result;
 }
 
 static int arm_signal(struct platform *pf, const struct extent *live, size_t n)
@@ -511,8 +535,12 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
     struct state *state = pf->state;
     if (phase == FORK_BEFORE) {
         lock_acquire(&state->protection.lock);
+        if (state->fd >= 0)
+            hide(pf, false);
         return false;
     }
+    if (state->fd >= 0)
+        hide(pf, true);
     if (phase == FORK_CHILD) {
         lock_adopt(&state->protection.lock);
         protection_spend(&state->protection, state->protection.edges); /* what a child inherits no longer merges */
@@ -529,9 +557,17 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
     return true;
 }
 
+/* A child whose memory nobody watches gets none of it: pages that are away would be zeros. */
+static int or_nothing(struct platform *pf, int result)
+{
+    if (result < 0)
+        vm_protect(pf->base, pf->size, VM_NONE);
+    return result;
+}
+
 static int fork_signal(struct platform *pf, enum platform_fork phase)
 {
-    return fork_common(pf, phase) ? attach(pf, BY_SIGNAL) : 0;
+    return fork_common(pf, phase) ? or_nothing(pf, attach(pf, BY_SIGNAL)) : 0;
 }
 
 const struct platform_ops platform_uffd_signal = {
@@ -621,6 +657,7 @@ static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
     if (result == 0)
         result = start_resolvers(pf);
     if (result < 0 && state->fd >= 0) { /* nobody would answer */
+        hide(pf, false);
         os_close(state->fd);
         state->fd = -1;
     }
@@ -632,7 +669,7 @@ static int fork_thread(struct platform *pf, enum platform_fork phase)
     if (!fork_common(pf, phase))
         return 0;
     int result = attach(pf, BY_THREAD);
-    return result < 0 ? result : start_resolvers(pf);
+    return or_nothing(pf, result < 0 ? result : start_resolvers(pf));
 }
 
 const struct platform_ops platform_uffd_thread = {

@@ -11,7 +11,8 @@
 
 int arena_init(struct arena *arena, struct platform *pf)
 {
-    *arena = (struct arena){.pf = pf, .lock = LOCK_INIT(LOCK_RANGES), .keep_max = KEEP_TOTAL};
+    static const bool always = true;
+    *arena = (struct arena){.pf = pf, .lock = LOCK_INIT(LOCK_RANGES), .keep_max = KEEP_TOTAL, .here = &always};
     return ranges_init(&arena->ranges, pf->size);
 }
 

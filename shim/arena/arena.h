@@ -24,14 +24,24 @@ struct arena {
     uint64_t peak_live;
     uint64_t keep_max;    /* bytes of freed ranges that may keep their memory; 0 once paging is armed */
     bool ready;           /* set last at start-up, by one thread */
+    const bool *here;     /* false in a process that has the addresses, but not what was in them (process/strangers.h) */
 };
 
 /** Takes over the reserved space of `pf`. Returns 0 or -ENOMEM. */
 int arena_init(struct arena *arena, struct platform *pf);
 
-static inline bool arena_contains(const struct arena *arena, const void *pointer)
+/** Whether there is an arena, and what is in it is this process's. */
+static inline bool arena_is_here(const struct arena *arena) { return arena->ready && *arena->here; }
+
+/** Whether the address is one of the arena's, be it served or not. */
+static inline bool arena_spans(const struct arena *arena, const void *pointer)
 {
     return arena->ready && (uintptr_t) pointer - arena->pf->base < arena->pf->size;
+}
+
+static inline bool arena_contains(const struct arena *arena, const void *pointer)
+{
+    return arena_spans(arena, pointer) && *arena->here;
 }
 
 /**

@@ -8,7 +8,7 @@
 bool block_wanted(size_t size, const void *caller)
 {
     /* libc keeps what it allocates for itself: it hands such memory to the kernel with all signals blocked. */
-    return size >= vp.options.threshold && vp.arena.ready && !hooks_in_libc(caller);
+    return size >= vp.options.threshold && arena_is_here(&vp.arena) && !hooks_in_libc(caller);
 }
 
 void *block_alloc(size_t size, size_t align, bool zeroed, bool *refused)

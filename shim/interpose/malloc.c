@@ -122,7 +122,8 @@ static void release(void *block)
 {
     if (block_owns(block)) {
         int saved = errno;
-        block_free(block);
+        if (*vp.arena.here)
+            block_free(block);
         errno = saved;
     } else if (libc_heap_owns(block)) {
         libc_heap.free(block);
@@ -204,7 +205,7 @@ static void *resize(void *block, size_t size, const void *caller)
         return fresh ? memcpy(fresh, block, most < size ? most : size) : NULL;
     }
     if (block_owns(block))
-        return resize_block(block, size, caller);
+        return *vp.arena.here ? resize_block(block, size, caller) : no_memory();
     void *fresh;
     if (!arena_serves(size, 1, false, caller, &fresh)) {
         note_small(size);

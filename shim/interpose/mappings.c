@@ -43,7 +43,7 @@ static uint64_t pages(size_t size) { return (size + PAGE_SIZE - 1) & ~(PAGE_SIZE
 
 static bool is_odd(uintptr_t address) { return address % PAGE_SIZE; }
 
-static bool serves(void) { return vp.arena.ready && vp.platform.caps.mappings; }
+static bool serves(void) { return arena_is_here(&vp.arena) && vp.platform.caps.mappings; }
 
 static bool armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
 

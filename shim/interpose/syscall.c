@@ -13,6 +13,7 @@
 #include "mappings.h"
 #include "probe.h"
 #include "process.h"
+#include "signal.h"
 #include "through.h"
 
 /* The numbers among which those of clone and fork are. */
@@ -78,6 +79,8 @@ long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, 
         errno = EBADF; /* the program has never opened it */
         return -1;
     }
+    if (__builtin_expect(number == SYS_rt_sigprocmask, 0))
+        return signal_mask_call((const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
     if (__builtin_expect(number >= FORKS_FIRST && (number <= FORKS_LAST || number == SYS_clone3), 0) &&
         forks(number, a, b))
         return fork_call(number, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});

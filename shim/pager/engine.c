@@ -609,7 +609,10 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
             spill_after_fork_parent(engine->spill);
         break;
     }
-    engine->pf->ops->fork(engine->pf, phase);
+    int result = engine->pf->ops->fork(engine->pf, phase);
+    if (result < 0)
+        log_warn("this child of fork cannot have its parent's large blocks (error %u): they give it SIGSEGV",
+                 (uint64_t) -result);
     engine->evict_shared = true;
     lock_release(&engine->evict_lock);
     lock_release(&engine->arena->lock);

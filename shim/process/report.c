@@ -61,7 +61,7 @@ void report_collect(struct vp_stats *out)
 __attribute__((visibility("default"))) int vp_stats(struct vp_stats *out, size_t size)
 {
     struct vp_stats all;
-    if (!vp.arena.ready) {
+    if (!arena_is_here(&vp.arena)) {
         errno = ENOSYS;
         return -1;
     }

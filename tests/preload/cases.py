@@ -4,10 +4,12 @@
     cases.py SUITE    prints one line a test of SUITE (ci or soak): CASE MODE BACKEND USER TIMEOUT   (for meson.build)
 """
 
-import pathlib
+import os
 import random
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 
@@ -55,6 +57,7 @@ class Case:
     outside: int = 4  # MiB of its other memory, about
     huge: bool = False  # its blocks exceed the default budget too: paging arms in any mode
     above_cap: bool = False  # may exceed the budget
+    not_on: tuple = ()  # backends that cannot do it; the README says so
     spilled: Optional[int] = None  # MiB of spill file that each process sees, at most
     options: tuple = ()  # further options for vprun
     wrapper: tuple = ()  # what starts vprun
@@ -62,6 +65,22 @@ class Case:
     needs: tuple = ()  # programs
     libraries: tuple = ()  # that the loader has to find
     timeout: int = 60  # seconds, of one run
+
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+
+def python_program(name):
+    return lambda context: [context.python(), str(PROGRAMS / name)]
+
+
+def java_class(context):
+    subprocess.run(["javac", "-d", context.directory, PROGRAMS / "Habits.java"], check=True)
+
+
+def go_program(context):
+    environment = {**os.environ, "GOCACHE": str(context.directory / "go"), "CGO_ENABLED": "1", "GOFLAGS": "", "GO111MODULE": "off"}
+    subprocess.run(["go", "build", "-o", context.directory / "habits", PROGRAMS / "habits.go"], check=True, env=environment)
 
 
 def shell(script):
@@ -74,9 +93,6 @@ def victim(name, *arguments):
 
 def says(text):
     return lambda context: text
-
-
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
 # ---- input ----
@@ -160,6 +176,15 @@ git rev-parse HEAD 'HEAD^{tree}'
 git cat-file --batch-all-objects --batch-check | sha256sum
 ls .git/objects/pack
 git status --short
+"""
+
+# As much the shell's own children as those that become programs.
+SHELL = """
+for i in $(seq 400); do /bin/true; done
+for i in $(seq 300); do x=$(echo $i); [ "$x" = $i ] || echo wrong; done
+y=0
+for i in $(seq 300); do (exit $((i % 7))) || y=$((y + $?)); done
+echo $x $y
 """
 
 XZ = 'xz -6 -c "$INPUT/text" > text.xz && xz -dc text.xz | cmp - "$INPUT/text" && xz -lv text.xz | grep -c CRC64'
@@ -280,6 +305,30 @@ CASES = {
         victim("small_tree", 1500000), outside=600, timeout=300, above_cap=True, options=("--small",),
         environment={"LD_PRELOAD": library}, libraries=(library,), ci="lazy", soak="ram64")
        for name, library in (("mimalloc", "libmimalloc.so.2"), ("jemalloc", "libjemalloc.so.2"))},
+    # Programs with a life of their own: signals, stacks, children.
+    "java": Case(
+        lambda context: ["java", "-XX:+UseSerialGC", "-Xmx64m", "-Xss512k", "-XX:MaxDirectMemorySize=200m", "-cp", "..", "Habits"],
+        prepare=java_class, needs=("java", "javac"), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal", soak="default ram64:mprotect ram64@nobody"),
+    "node": Case(
+        lambda context: ["node", str(PROGRAMS / "habits.js")], needs=("node",), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "go": Case(
+        lambda context: ["../habits"], prepare=go_program, needs=("go", "gcc"), touched=96, outside=40, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "faulthandler": Case(
+        python_program("faulthandler_habits.py"), needs=("python3",), files=False, touched=96, outside=20, above_cap=True,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "multiprocessing": Case(
+        python_program("pools.py"), needs=("python3",), touched=96, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "server": Case(
+        python_program("server.py"), needs=("python3",), touched=80, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "shell_bash": Case(shell(SHELL), outside=400, timeout=120, ci="lazy ram64", soak="default ram64:mprotect"),
+    "shell_dash": Case(
+        lambda context: ["dash", "-ec", SHELL], needs=("dash",), outside=400, timeout=120, ci="lazy",
+        soak="default ram64:mprotect"),
 
     # Allocation.
     "alloc_semantics": Case(
@@ -340,9 +389,50 @@ CASES = {
     **{f"manners_{what}": Case(
         victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
-    "manners_forks": Case(
-        victim("manners", "forks"), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
-        soak=EVERY_BACKEND.format("floor")),
+    **{f"manners_{what}": Case(
+        victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
+        soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
+    **{f"signals_{mode}": Case(
+        victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
+        soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
+    # Memory near the budget, but below it: what is in memory is looked at again and again.
+    "descriptors_lowest": Case(
+        victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
+    "descriptors_loops": Case(
+        victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    **{f"habits_{mode}": Case(
+        victim("habits", mode), touched=0 if mode == "barrier" else 96, outside=16, files=False,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64"))
+       for mode in ("barrier", "probe", "crash")},
+    # Protections that the program sets are honoured where memory traps by other means.
+    "habits_barrier_large": Case(
+        victim("habits", "barrier_large"), not_on=("mprotect",), touched=96, outside=16, ci="default lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody"),
+    **{f"families_{mode}": Case(
+        victim("families", mode), above_cap=True, touched=16, outside=2000, timeout=120,
+        ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak="default " + EVERY_BACKEND.format("floor"))
+       for mode in ("chain", "threads", "started")},
+    "families_many": Case(
+        victim("families", "many"), expect=says("all data right\n"), above_cap=True, touched=40, outside=2000, timeout=120,
+        ci="floor:uffd-signal floor:mprotect", soak=EVERY_BACKEND.format("floor")),
+    # Of what the killed had stored nothing may stay: 50 of them had up to 32 MiB each.
+    "families_killed": Case(
+        victim("families", "killed"), above_cap=True, spilled=384, touched=32, timeout=120,
+        ci="floor:uffd-signal floor:mprotect", soak="lazy " + EVERY_BACKEND.format("floor")),
+    "exits": Case(
+        victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
+        ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
+    "threads_many": Case(
+        victim("threads", "many"), not_on=("mprotect",), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
+    # In steps of 64 KiB, by 64 threads at a time, the budget is overrun by tens of MiB.
+    "threads_many_coarse": Case(
+        victim("threads", "many"), touched=96, outside=16, above_cap=True, ci="ram64:mprotect",
+        soak="ram64:mprotect@nobody lazy64:mprotect"),
+    "threads_cancelled": Case(
+        victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")),
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),

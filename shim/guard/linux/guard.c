@@ -81,6 +81,8 @@ static int start_listener(void)
         return result;
     int listener = install(FILTER_NOTIFY);
     if (listener >= 0)
+        listener = os_fd_raise(listener);
+    if (listener >= 0)
         under_way_adopt(); /* what is stopped from here on waits: nobody else adds to the table meanwhile */
     server_serve(listener);
     if (listener >= 0)

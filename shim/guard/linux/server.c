@@ -190,10 +190,8 @@ int server_prepare(void)
 
 void server_serve(int listener)
 {
-    if (listener >= 0) {
-        listener = os_fd_raise(listener);
+    if (listener >= 0)
         SYS3(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-    }
     server.listener = listener;
     __atomic_store_n(&server.given, 1, __ATOMIC_SEQ_CST);
     os_futex_wake(&server.given, INT_MAX, false);
