@@ -10,6 +10,7 @@
 #include "arena/arena.h"
 #include "options.h"
 #include "pager/engine.h"
+#include "process/tree.h"
 
 /* All of the shim's state that is not a thread's own. */
 struct vp {
@@ -18,10 +19,12 @@ struct vp {
     struct arena arena;        /* see arena.h */
     struct engine engine;      /* see engine.h */
     struct lock lock;          /* LOCK_LIFECYCLE: guards the fields below */
-    uint64_t budget;           /* bytes; 0 until it is first needed */
+    struct tree tree;          /* the others that have a part in the budget; see tree.h */
+    uint64_t budget;           /* bytes, of the whole tree; 0 until it is first needed */
     uint64_t first_look;       /* live bytes below which the budget is not even asked for; constant after start-up */
     uint64_t looked_live;      /* bytes live when the arena was last looked through */
     uint64_t looked_resident;  /* bytes of the process in memory when the arena was last looked through */
+    uint64_t elsewhere;        /* of these, bytes outside the arena */
     bool settled;              /* arming was done, or has failed for good */
     uint32_t looking;          /* futex: 1 while the budget is compared with what there is, and paging arms */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */
@@ -32,6 +35,9 @@ extern struct vp vp;
 /** Called after an allocation that made the arena larger: arms paging when what is live exceeds the budget.
  *  No lock may be held. */
 void lifecycle_note_growth(void);
+
+/** The arena has become smaller: while paging is not armed, others may have what this process does not need. */
+void lifecycle_note_shrink(void);
 
 /** The program's small memory, which is libc's, has grown by about LIFECYCLE_SMALL_STEP: it counts against the budget too.
  *  No lock may be held. */
