@@ -90,7 +90,10 @@ int os_open(const char *path, int flags, int mode);
  *  room. */
 int os_fd_raise(int fd);
 
-/** Whether os_fd_raise() has made `fd` one of ours and os_close() has not closed it since. */
+/** Makes `fd`, open at its number already, one of ours: a descriptor that came over exec. */
+void os_fd_adopt(int fd);
+
+/** Whether os_fd_raise() or os_fd_adopt() has made `fd` one of ours and os_close() has not closed it since. */
 bool os_fd_is_own(int fd);
 
 /** The lowest of our own descriptors that is at least `from`, or -1. */

@@ -36,6 +36,9 @@ struct vp vp = {.mappings = LOCK_INIT(LOCK_MAPPINGS), .lock = LOCK_INIT(LOCK_LIF
 /* The budget is not even asked for while all large blocks together are smaller. */
 #define FIRST_LOOK (UINT64_C(16) << 20)
 
+/* Where others share the budget, at a part of that: they do the same. */
+#define FIRST_LOOK_SHARED 8
+
 /* ---- 1. options ---- */
 
 /* A program with more rights than its user takes no orders from the user's environment. */
@@ -217,6 +220,7 @@ static void after_fork_child(void)
     lock_adopt(&vp.mappings);
     lock_adopt(&vp.lock);
     signals_after_fork_child();
+    tree_after_fork(&vp.tree);
     engine_fork(&vp.engine, FORK_CHILD);
     resident_after_fork_child();
     guard_after_fork_child();
@@ -273,13 +277,16 @@ static struct tier *open_spill(void)
     return NULL;
 }
 
+static uint64_t allot(const struct claim *mine) { return tree_allot(&vp.tree, vp.budget, mine); }
+
 static void start_paging(struct tier *spill)
 {
     if (!vp.platform.caps.evicts) {
         log_warn("the %s backend cannot page out here; the program runs without a limit", vp.platform.ops->name);
         return;
     }
-    struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables};
+    struct pager_config config = {
+        .budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables, .allot = allot};
     if (engine_start_paging(&vp.engine, open_pool(), spill) < 0) {
         log_warn("paging is off: no memory for its tables");
         return;
@@ -370,25 +377,35 @@ static bool has_changed(uint64_t now, uint64_t looked)
     return (now > looked ? now - looked : looked - now) > vp.budget / 32;
 }
 
-/* Whether all that may come to be in memory is within the budget. Cheap questions first: adding what is in memory already
- * counts the arena twice; if even that fits, or nothing has changed since it did, the arena is not looked through. */
+/* Bytes outside the arena, of the `resident` in memory. */
+static uint64_t elsewhere(uint64_t live, uint64_t resident)
+{
+    if (vp.elsewhere == 0 || has_changed(live, vp.looked_live) || has_changed(resident, vp.looked_resident)) {
+        vp.looked_live = live;
+        vp.looked_resident = resident;
+        vp.elsewhere = resident_elsewhere();
+    }
+    return vp.elsewhere;
+}
+
+/* Whether all that may come to be in memory is within the budget, or our share of it. Cheap questions first: adding what
+ * is in memory already counts the arena twice; if even that fits, the arena is not looked through. Others are told no
+ * more than what must come to be. */
 static bool fits(uint64_t live)
 {
     uint64_t most = arena_at_most(live), resident = memory_resident();
     if (most > vp.budget)
         return false;
-    if (most + resident <= vp.budget ||
-        (!has_changed(live, vp.looked_live) && !has_changed(resident, vp.looked_resident)))
-        return true;
-    vp.looked_live = live;
-    vp.looked_resident = resident;
-    return most + resident_elsewhere() <= vp.budget;
+    if (most + resident <= vp.budget && !tree_has_others(&vp.tree))
+        return tree_admit(&vp.tree, vp.budget, most + (resident > live ? resident - live : 0));
+    return tree_admit(&vp.tree, vp.budget, most + elsewhere(live, resident));
 }
 
-/* What is available to this process is more than what is free: it has some already. */
+/* What is available to the tree is more than what is free: it has some already. */
 static uint64_t budget_wanted(void)
 {
-    return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
+    return vp.options.ram ? vp.options.ram
+                          : memory_default_budget() + (memory_resident() + tree_use_of_others(&vp.tree)) / 5 * 4;
 }
 
 /* The program's mappings must not change while paging arms. Who changes them looks afterwards. */
@@ -448,8 +465,13 @@ static void look(uint64_t live)
 void lifecycle_note_growth(void)
 {
     uint64_t live = arena_live_bytes(&vp.arena);
-    if (live >= vp.first_look)
+    if (live >= (tree_has_others(&vp.tree) ? vp.first_look / FIRST_LOOK_SHARED : vp.first_look))
         look(live);
+}
+
+void lifecycle_note_shrink(void)
+{
+    tree_give_back(&vp.tree, arena_at_most(arena_live_bytes(&vp.arena)) + __atomic_load_n(&vp.elsewhere, __ATOMIC_RELAXED));
 }
 
 void lifecycle_note_small(void)
@@ -487,6 +509,7 @@ bool lifecycle_can_back(uint64_t size)
 static const char *start(void)
 {
     read_options();
+    tree_join(&vp.tree, environment(SEGMENT_VARIABLE));
     hooks_resolve();
     const char *why = choose_backend();
     if (why)
@@ -527,6 +550,8 @@ __attribute__((constructor)) static void shim_start(void)
 
 __attribute__((destructor)) static void shim_end(void)
 {
-    if (!vp.arena.ready || *vp.arena.here)
-        report_at_exit();
+    if (vp.arena.ready && !*vp.arena.here)
+        return;
+    report_at_exit();
+    tree_leave(&vp.tree);
 }

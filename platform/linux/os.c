@@ -131,6 +131,12 @@ bool os_fd_is_own(int fd)
     return false;
 }
 
+void os_fd_adopt(int fd)
+{
+    if (!os_fd_is_own(fd))
+        own_replace(0, fd + 1);
+}
+
 int os_fd_next_own(unsigned from)
 {
     int next = -1;

@@ -32,6 +32,8 @@ static void give_back(const struct extent *extent)
     resident_forget(extent);
     engine_forget(&vp.engine, extent);
     arena_return(&vp.arena, extent, reusable && !armed());
+    if (reusable)
+        lifecycle_note_shrink();
 }
 
 void block_free(void *block)

@@ -15,6 +15,8 @@
 
 static uint64_t get(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 
+static uint32_t get32(const uint32_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+
 static void collect_tiers(struct vp_stats *out)
 {
     struct engine *engine = &vp.engine;
@@ -30,6 +32,15 @@ static void collect_tiers(struct vp_stats *out)
         out->spill_reads = stats.loads;
         out->spill_writes = stats.stores;
     }
+}
+
+/* Where the budget was never divided, it is this process's. */
+static void collect_tree(struct vp_stats *out)
+{
+    bool alone = get32(&vp.tree.processes) == 0;
+    out->tree_processes = alone ? 1 : get32(&vp.tree.processes);
+    out->tree_bytes = alone ? out->resident_bytes : get(&vp.tree.use);
+    out->share_bytes = alone ? out->ram_budget_bytes : get(&vp.tree.share);
 }
 
 void report_collect(struct vp_stats *out)
@@ -56,6 +67,7 @@ void report_collect(struct vp_stats *out)
         .armed = __atomic_load_n(&engine->trapping, __ATOMIC_RELAXED),
     };
     collect_tiers(out);
+    collect_tree(out);
 }
 
 __attribute__((visibility("default"))) int vp_stats(struct vp_stats *out, size_t size)
@@ -118,6 +130,9 @@ static void build_json(struct text *text, const struct vp_stats *stats)
     NUMBER(spill_writes);
     NUMBER(poisoned_pages);
     NUMBER(pins);
+    NUMBER(tree_processes);
+    NUMBER(tree_bytes);
+    NUMBER(share_bytes);
 #undef NUMBER
     add_string(text, "guard", guard_name());
     text_addf(text, "\"stopped_calls\": %u, ", __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
@@ -199,6 +214,9 @@ static void write_summary(const struct vp_stats *stats)
               stats->spilled_bytes, stats->spill_writes, stats->spill_reads);
     text_addf(&text, "  calls       guarded by %s; %u pinned, %u stopped\n", guard_name(), stats->pins,
               __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
+    if (stats->tree_processes > 1)
+        text_addf(&text, "  shared      the budget, by %u processes with %z; this one's share %z\n", stats->tree_processes,
+                  stats->tree_bytes, stats->share_bytes);
     if (stats->poisoned_pages)
         text_addf(&text, "  LOST        %u pages could not be read back\n", stats->poisoned_pages);
     log_raw(buffer, text.length);

@@ -4,9 +4,11 @@
  * A shell script may start thousands of programs through it: it is linked statically and makes a few system calls
  * only. What it refuses, it refuses before the program has started; exit statuses are those of env(1) and timeout(1).
  */
+#include "../../platform/os.h"
 #include "../../platform/platform.h"
 #include "../options.h"
 #include "../process/memory.h"
+#include "../process/tree.h"
 #include "../tier/spill_file.h"
 #include "allocator.h"
 #include "doctor.h"
@@ -143,6 +145,9 @@ static char *value_for_shim(const struct option *option, const struct options *p
     }
 }
 
+/* --ram is among the options. */
+static bool own_budget;
+
 static void option_give(const struct option *option, const char *text)
 {
     static struct options parsed;
@@ -153,6 +158,7 @@ static void option_give(const struct option *option, const char *text)
     char *value = value_for_shim(option, &parsed, text);
     variable_set(option->variable, value);
     free(value);
+    own_budget |= option->offset == offsetof(struct options, ram);
 }
 
 /* What stands for an argument that is not there, NULL where one must be. */
@@ -299,6 +305,24 @@ static void preload(const char *library, char *allocator)
     free(list);
 }
 
+/* ---- one budget for the tree ---- */
+
+/* Under another vprun the program is one more of its tree, unless it is given a budget of its own. Where there can be no
+ * tree, each process has the budget to itself. */
+static void tree_give(void)
+{
+    char text[SEGMENT_TEXT_MAX];
+    int outer = segment_find(getenv(SEGMENT_VARIABLE), sizeof(struct tree_table));
+    if (outer >= 0 && !own_budget)
+        return;
+    if (outer >= 0)
+        os_close(outer);
+    if (tree_found(text) >= 0)
+        variable_set(SEGMENT_VARIABLE, text);
+    else
+        unsetenv(SEGMENT_VARIABLE);
+}
+
 /* ---- the program ---- */
 
 static void program_check(const char *name, char *path, size_t size)
@@ -350,5 +374,6 @@ int main(int argc, char **argv)
     spill_check(&options);
     program_check(*program, path, sizeof path);
     preload(library_find(), options.small ? allocator_needed() : NULL);
+    tree_give();
     program_become(path, program);
 }

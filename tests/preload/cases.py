@@ -254,6 +254,13 @@ def holds(calls, **fields):
     return Case(victim(f"holds_{calls}"), touched=96, files=False, outside=40 if calls == "exec" else 10, **fields)
 
 
+def tree(what, seconds, text, times=2, **fields):
+    """Processes that share the budget. `times` that much is touched by those that write statistics."""
+    return Case(
+        lambda context: context.victim("tree", what, context.budget, seconds), expect=says(text + "\n"), stderr=False,
+        touched=lambda context: context.scaled(times, 0), timeout=6 * seconds + 60, **fields)
+
+
 # ---- the table ----
 
 CASES = {
@@ -433,6 +440,24 @@ CASES = {
     "threads_cancelled": Case(
         victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
+    # One budget for several processes. Eight that page need 64 MiB for that alone.
+    "tree_cap": tree("cap", 8, "within the budget together",
+                     ci="ram256:uffd-signal ram256:mprotect ram256:uffd-signal@nobody ram256:mprotect@nobody",
+                     soak=EVERY_BACKEND.format("ram512")),
+    "tree_forks": tree("forks", 12, "within the budget together", above_cap=True, ci="ram64:uffd-signal ram64:mprotect",
+                       soak=EVERY_BACKEND.format("ram256")),
+    "tree_readers": tree("readers", 1, "counted once", times=0, ci="ram256:uffd-signal ram256:mprotect",
+                         soak=EVERY_BACKEND.format("ram256")),
+    "tree_death": tree("death", 1, "the share is back", times=0,
+                       ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody ram64:mprotect@nobody",
+                       soak=EVERY_BACKEND.format("ram256")),
+    "tree_hostile": tree("hostile", 6, "all data right", times=0, above_cap=True,
+                         ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody ram64:mprotect@nobody",
+                         soak=EVERY_BACKEND.format("ram64") + " " + EVERY_BACKEND.format("ram256")),
+    "tree_arm": tree("arm", 1, "armed", ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
+                     soak=BACKENDS.format("ram256")),
+    "tree_join": Case(victim("tree", "join"), expect=says("2 share\n"), ci="default ram64:uffd-signal@nobody"),
+
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
