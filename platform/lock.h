@@ -16,6 +16,7 @@
 
 /* Every lock of the shim, in the order in which they may be taken. */
 enum lock_rank {
+    LOCK_MAPPINGS,  /* the program's mappings: one change at a time */
     LOCK_LIFECYCLE, /* start, arming, fork, exit */
     LOCK_RANGES,    /* arena: the range allocator */
     LOCK_EVICT,     /* pager: one evictor at a time; the tiers' store side */

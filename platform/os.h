@@ -88,14 +88,19 @@ int os_close(int fd);
 /** As os_write(); a pipe that nobody reads is -EPIPE, and no signal. */
 ssize_t os_write_no_sigpipe(int fd, const void *buffer, size_t size);
 
-/** Opens with O_CLOEXEC added; returns a descriptor or a negative errno. */
+/** Opens with O_CLOEXEC added, and raises what it has opened; returns a descriptor or a negative errno. */
 int os_open(const char *path, int flags, int mode);
 
 /** Moves a descriptor of the shim's own to a high number, close-on-exec, out of the way of programs that count on low
- *  ones. Returns the new descriptor (the old one is closed), or the old one where there is no room. */
+ *  ones: at once where the kernel has given it, for until then the program can close it or put another in its place.
+ *  Returns the new descriptor (the old one is closed), or the old one where it is one of ours already or there is no
+ *  room. */
 int os_fd_raise(int fd);
 
-/** Whether os_fd_raise() has made `fd` one of ours and os_close() has not closed it since. */
+/** Makes `fd`, open at its number already, one of ours: a descriptor that came over exec. */
+void os_fd_adopt(int fd);
+
+/** Whether os_fd_raise() or os_fd_adopt() has made `fd` one of ours and os_close() has not closed it since. */
 bool os_fd_is_own(int fd);
 
 /** The lowest of our own descriptors that is at least `from`, or -1. */
@@ -130,7 +135,7 @@ int os_random(void *buffer, size_t size);
  */
 int os_thread_start(void (*run)(void *arg), void *arg, const char *name);
 
-/** The same, with descriptors of its own: at first those of the process, to be closed by the thread. */
+/** The same, with descriptors of its own: at first those of the process, to be closed by the thread. One at a time. */
 int os_thread_start_apart(void (*run)(void *arg), void *arg, const char *name);
 
 #endif

@@ -46,6 +46,7 @@ struct platform_caps {
     bool batch_drop;     /* drop() of many scattered extents costs one call */
     bool kernel_faults;  /* faults inside system calls are served as well */
     bool move;           /* move() changes addresses without copying bytes */
+    bool mappings;       /* the program's own protections of open pages are honoured; reclaim() works */
 };
 
 enum platform_fork { FORK_BEFORE, FORK_PARENT, FORK_CHILD };
@@ -140,9 +141,22 @@ struct platform_ops {
      *  Grows where scattered changes would cost too many mappings. */
     size_t (*granule)(struct platform *pf);
 
+    /** What is mapped over part of the arena goes, in one step; memory of the arena is there again, absent, accessible as
+     *  `protection` says (PROT_* bits). Needs caps.mappings. */
+    int (*reclaim)(struct platform *pf, uintptr_t start, size_t length, int protection);
+
     /** Around fork(): BEFORE in the parent, then PARENT there and CHILD in the child, before either touches the arena.
-     *  CHILD makes the traps work again (whether armed is inherited) and lets go of what acts on the parent. */
+     *  CHILD makes the traps work again (whether armed is inherited) and lets go of what acts on the parent. In a child
+     *  that was made without these, once armed, or for which CHILD failed, a page that was absent raises a signal: never is
+     *  it zeros. */
     int (*fork)(struct platform *pf, enum platform_fork phase);
+};
+
+/* What the program has mapped over parts of the arena: in the order of addresses. */
+#define FOREIGN_MAX 8192
+struct foreign {
+    size_t count;
+    struct extent extents[FOREIGN_MAX];
 };
 
 struct platform {
@@ -156,6 +170,7 @@ struct platform {
     /* A thread serving faults calls this (kernel_faults backends): set before arm(). */
     bool (*serve)(void *context, const struct trap *trap);
     void *serve_context;
+    struct foreign foreign; /* guarded by the arena's lock, which whoever calls arm() and fork() holds */
     void *state; /* the backend's own */
 };
 

@@ -16,7 +16,15 @@ int vm_reserve(struct platform *pf);
 
 void vm_release(struct platform *pf);
 
+/** Maps [start, start + length) anew, as vm_reserve() does but for its protection (PROT_* bits): what was there goes. */
+int vm_reserve_again(uintptr_t start, size_t length, int protection);
+
 int vm_protect(uintptr_t start, size_t length, enum vm_protection protection);
+
+enum vm_inheritance { VM_COPIED, VM_MISSING, VM_ZEROED };
+
+/** What processes made by fork have in place of the range from now on: a copy, nothing, or zeros. */
+int vm_inherit(uintptr_t start, size_t length, enum vm_inheritance inheritance);
 
 /** Frees the memory of every extent; anonymous pages read as zero afterwards. One call where the system can. */
 int vm_discard(const struct extent *extents, size_t n);

@@ -16,6 +16,7 @@
 
 #include "../platform/os.h"
 #include "../platform/vm.h"
+#include "arena/mapping.h"
 #include "base/log.h"
 #include "guard/guard.h"
 #include "guard/resident.h"
@@ -25,13 +26,17 @@
 #include "process/memory.h"
 #include "process/report.h"
 #include "process/signals.h"
+#include "process/strangers.h"
 #include "tier/pool.h"
 #include "tier/spill.h"
 
-struct vp vp = {.lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
+struct vp vp = {.mappings = LOCK_INIT(LOCK_MAPPINGS), .lock = LOCK_INIT(LOCK_LIFECYCLE), .self_test = "not run"};
 
 /* The budget is not even asked for while all large blocks together are smaller. */
 #define FIRST_LOOK (UINT64_C(16) << 20)
+
+/* Where others share the budget, at a part of that: they do the same. */
+#define FIRST_LOOK_SHARED 8
 
 /* ---- 1. options ---- */
 
@@ -77,19 +82,15 @@ static const char *choose_backend(void)
 
 /* ---- 2. reserve ---- */
 
-/* Arenas lie where the kernel maps nothing of itself: a filter that outlives exec() (guard/) then never meets another
- * program's pointers, unless that is shimmed too and draws the same place. Every arena begins at a multiple of PLACE, so
- * that asking for those is enough. */
-#define PLACES_START (UINT64_C(1) << 45)
-#define PLACES_END   (UINT64_C(1) << 46)
-#define PLACE        (UINT64_C(1) << 40)
+/* Every arena begins at a multiple of PLACE: is_taken() asks for those only. */
+#define PLACE        ARENAS_PLACE
 #define PLACES_TRIED 16
 
 static uintptr_t draw_place(void)
 {
     uint64_t random = 0, places = (vp.options.arena + PLACE - 1) / PLACE;
     os_random(&random, sizeof random);
-    return (uintptr_t) (PLACES_START + random % ((PLACES_END - PLACES_START) / PLACE - places + 1) * PLACE);
+    return (uintptr_t) (ARENAS_START + random % ((ARENAS_END - ARENAS_START) / PLACE - places + 1) * PLACE);
 }
 
 static bool is_taken(void)
@@ -131,6 +132,22 @@ static bool serve_self_test(const siginfo_t *info)
     return vm_protect(page, os_page_size(), VM_READ_WRITE) == 0;
 }
 
+/* The program may have put something else there since this thread has trapped: the access tells, made again. What is free
+ * could trap for ever, and so could a page of a file beyond its end. */
+static bool is_something_now(uintptr_t address)
+{
+    unsigned char byte;
+    for (int looks = 0; looks < 10; looks++) { /* it may change between the two questions, and again */
+        enum range_kind kind = mapping_piece(&vp.arena, address, address + 1).kind;
+        if (kind == RANGE_FREE || kind == RANGE_KEPT)
+            return false;
+        if (kind != RANGE_FOREIGN || vm_copy_out(address, &byte, 1) == 0)
+            return true;
+        os_yield();
+    }
+    return false;
+}
+
 static enum signal_verdict serve(int number, const siginfo_t *info, void *context)
 {
     struct trap trap;
@@ -140,6 +157,8 @@ static enum signal_verdict serve(int number, const siginfo_t *info, void *contex
         return SIGNAL_PROGRAMS;
     if (serve_self_test(info))
         return SIGNAL_SERVED;
+    if (!*vp.arena.here)
+        return SIGNAL_PROGRAMS;
     if (!vp.platform.ops->decode(info, context, &trap))
         return SIGNAL_PROGRAMS;
     guard_thread_is_back();
@@ -149,7 +168,7 @@ static enum signal_verdict serve(int number, const siginfo_t *info, void *contex
     case FAULT_POISONED:
         return SIGNAL_LOST;
     default:
-        return SIGNAL_PROGRAMS;
+        return is_something_now(trap.address) ? SIGNAL_SERVED : SIGNAL_PROGRAMS;
     }
 }
 
@@ -170,26 +189,42 @@ static const char *run_self_test(void)
 
 /* ---- fork ---- */
 
+/* A stranger's own children are strangers too. */
 static void before_fork(void)
 {
+    if (!*vp.arena.here)
+        return;
+    lock_acquire(&vp.mappings);
     lock_acquire(&vp.lock);
+    vp.forking = true;
     engine_fork(&vp.engine, FORK_BEFORE);
 }
 
 static void after_fork_parent(void)
 {
+    if (!*vp.arena.here)
+        return;
     engine_fork(&vp.engine, FORK_PARENT);
+    vp.forking = false;
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 static void after_fork_child(void)
 {
+    if (!vp.forking)
+        return;
+    strangers_admit();
+    vp.forking = false;
+    lock_adopt(&vp.mappings);
     lock_adopt(&vp.lock);
     signals_after_fork_child();
+    tree_after_fork(&vp.tree);
     engine_fork(&vp.engine, FORK_CHILD);
     resident_after_fork_child();
     guard_after_fork_child();
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 void lifecycle_fork(enum platform_fork phase)
@@ -204,7 +239,7 @@ void lifecycle_fork(enum platform_fork phase)
 
 void lifecycle_fork_failed(void)
 {
-    if (!vp.arena.ready)
+    if (!arena_is_here(&vp.arena))
         return;
     lock_acquire(&vp.lock);
     lock_acquire(&vp.engine.evict_lock);
@@ -241,13 +276,16 @@ static struct tier *open_spill(void)
     return NULL;
 }
 
+static uint64_t allot(const struct claim *mine) { return tree_allot(&vp.tree, vp.budget, mine); }
+
 static void start_paging(struct tier *spill)
 {
     if (!vp.platform.caps.evicts) {
         log_warn("the %s backend cannot page out here; the program runs without a limit", vp.platform.ops->name);
         return;
     }
-    struct pager_config config = {.budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables};
+    struct pager_config config = {
+        .budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables, .allot = allot};
     if (engine_start_paging(&vp.engine, open_pool(), spill) < 0) {
         log_warn("paging is off: no memory for its tables");
         return;
@@ -290,6 +328,7 @@ static bool arm(void)
                  vp.platform.ops->name);
         return false;
     }
+    strangers_exclude();
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;
     int result = engine_arm(&vp.engine);
@@ -338,25 +377,46 @@ static bool has_changed(uint64_t now, uint64_t looked)
     return (now > looked ? now - looked : looked - now) > vp.budget / 32;
 }
 
-/* Whether all that may come to be in memory is within the budget. Cheap questions first: adding what is in memory already
- * counts the arena twice; if even that fits, or nothing has changed since it did, the arena is not looked through. */
+/* Bytes outside the arena, of the `resident` in memory. */
+static uint64_t elsewhere(uint64_t live, uint64_t resident)
+{
+    if (vp.elsewhere == 0 || has_changed(live, vp.looked_live) || has_changed(resident, vp.looked_resident)) {
+        vp.looked_live = live;
+        vp.looked_resident = resident;
+        vp.elsewhere = resident_elsewhere();
+    }
+    return vp.elsewhere;
+}
+
+/* Whether all that may come to be in memory is within the budget, or our share of it. Cheap questions first: adding what
+ * is in memory already counts the arena twice; if even that fits, the arena is not looked through. Others are told no
+ * more than what must come to be. */
 static bool fits(uint64_t live)
 {
     uint64_t most = arena_at_most(live), resident = memory_resident();
     if (most > vp.budget)
         return false;
-    if (most + resident <= vp.budget ||
-        (!has_changed(live, vp.looked_live) && !has_changed(resident, vp.looked_resident)))
-        return true;
-    vp.looked_live = live;
-    vp.looked_resident = resident;
-    return most + resident_elsewhere() <= vp.budget;
+    if (most + resident <= vp.budget && !tree_has_others(&vp.tree))
+        return tree_admit(&vp.tree, vp.budget, most + (resident > live ? resident - live : 0));
+    return tree_admit(&vp.tree, vp.budget, most + elsewhere(live, resident));
 }
 
-/* What is available to this process is more than what is free: it has some already. */
+/* What is available to the tree is more than what is free: it has some already. */
 static uint64_t budget_wanted(void)
 {
-    return vp.options.ram ? vp.options.ram : memory_default_budget() + memory_resident() / 5 * 4;
+    return vp.options.ram ? vp.options.ram
+                          : memory_default_budget() + (memory_resident() + tree_use_of_others(&vp.tree)) / 5 * 4;
+}
+
+/* The program's mappings must not change while paging arms. Who changes them looks afterwards. */
+static bool try_both_locks(void)
+{
+    if (!lock_try(&vp.mappings))
+        return false;
+    if (lock_try(&vp.lock))
+        return true;
+    lock_release(&vp.mappings);
+    return false;
 }
 
 /* Takes the lock, or waits until who has it has looked: what this thread has allocated may only be touched then, for paging
@@ -365,12 +425,12 @@ static bool take_a_look(void)
 {
     for (;;) {
         bool settled = __atomic_load_n(&vp.settled, __ATOMIC_ACQUIRE);
-        if (!settled && lock_try(&vp.lock)) {
+        if (!settled && try_both_locks()) {
             __atomic_store_n(&vp.looking, 1, __ATOMIC_SEQ_CST);
             return true;
         }
         /* Nobody is at it; or a fork has the lock; or it is this thread that arms and allocates for it. */
-        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.lock))
+        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.mappings))
             return false;
         os_futex_wait(&vp.looking, 1, 0, false);
     }
@@ -381,6 +441,7 @@ static void end_look(void)
     __atomic_store_n(&vp.looking, 0, __ATOMIC_SEQ_CST);
     os_futex_wake(&vp.looking, INT_MAX, false);
     lock_release(&vp.lock);
+    lock_release(&vp.mappings);
 }
 
 /* Compares what there is with the budget; arms paging when it may not fit. */
@@ -404,8 +465,13 @@ static void look(uint64_t live)
 void lifecycle_note_growth(void)
 {
     uint64_t live = arena_live_bytes(&vp.arena);
-    if (live >= vp.first_look)
+    if (live >= (tree_has_others(&vp.tree) ? vp.first_look / FIRST_LOOK_SHARED : vp.first_look))
         look(live);
+}
+
+void lifecycle_note_shrink(void)
+{
+    tree_give_back(&vp.tree, arena_at_most(arena_live_bytes(&vp.arena)) + __atomic_load_n(&vp.elsewhere, __ATOMIC_RELAXED));
 }
 
 void lifecycle_note_small(void)
@@ -443,6 +509,7 @@ bool lifecycle_can_back(uint64_t size)
 static const char *start(void)
 {
     read_options();
+    tree_join(&vp.tree, environment(SEGMENT_VARIABLE));
     hooks_resolve();
     const char *why = choose_backend();
     if (why)
@@ -483,5 +550,8 @@ __attribute__((constructor)) static void shim_start(void)
 
 __attribute__((destructor)) static void shim_end(void)
 {
+    if (vp.arena.ready && !*vp.arena.here)
+        return;
     report_at_exit();
+    tree_leave(&vp.tree);
 }

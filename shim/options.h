@@ -19,6 +19,7 @@ struct options {
     char trap[32]; /* "auto" or a backend's name */
     bool lazy;
     bool no_filter;
+    bool small; /* the launcher's business */
     char stats[OPTION_TEXT_MAX]; /* "" off, "-" stderr, else a path */
     bool summary;
     bool verbose;

@@ -67,6 +67,9 @@ struct vp_stats {
     uint64_t fault_ns_p99;
     uint64_t fault_ns_max;
     bool armed;                   /* absent pages trap */
+    uint64_t tree_processes;      /* processes that shared the budget, this one too, when it was last divided */
+    uint64_t tree_bytes;          /* what they had in memory then, each its part of what they share */
+    uint64_t share_bytes;         /* what of the budget was this process's then */
 };
 
 /**

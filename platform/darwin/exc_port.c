@@ -27,25 +27,25 @@
 #define TRAILER    sizeof(mach_msg_max_trailer_t)
 
 /* A thread that had a port of the program's before ours. */
-struct foreign {
+struct foreign_port {
     thread_t thread; /* 0: an empty place; any thread, atomically */
     mach_port_t port;
 };
 
 static struct {
-    struct platform *pf;             /* set before any message can come */
-    mach_port_t port;                /* 0 while signals serve; atomically */
-    introspection_hook outer_hook;   /* constant once hooked */
-    bool hooked;                     /* for the life of the process and its children */
-    struct foreign foreign[FOREIGN]; /* a thread's own place is changed by that thread, or while paging arms */
-    thread_t receivers[RECEIVERS];   /* each written by its own thread, read while paging arms; atomically */
+    struct platform *pf;                  /* set before any message can come */
+    mach_port_t port;                     /* 0 while signals serve; atomically */
+    introspection_hook outer_hook;        /* constant once hooked */
+    bool hooked;                          /* for the life of the process and its children */
+    struct foreign_port foreign[FOREIGN]; /* a thread's own place is changed by that thread, or while paging arms */
+    thread_t receivers[RECEIVERS];        /* each written by its own thread, read while paging arms; atomically */
 } exc;
 
 static mach_port_t port_now(void) { return __atomic_load_n(&exc.port, __ATOMIC_ACQUIRE); }
 
 /* ---- ports of the program's ---- */
 
-static struct foreign *foreign_find(thread_t thread)
+static struct foreign_port *foreign_find(thread_t thread)
 {
     for (size_t i = 0; i < FOREIGN; i++)
         if (__atomic_load_n(&exc.foreign[i].thread, __ATOMIC_ACQUIRE) == thread)
@@ -56,7 +56,7 @@ static struct foreign *foreign_find(thread_t thread)
 /* The port first: a receiver that finds the thread finds it too. */
 static bool foreign_keep(thread_t thread, mach_port_t port)
 {
-    struct foreign *place = foreign_find(thread);
+    struct foreign_port *place = foreign_find(thread);
     if (!place)
         place = foreign_find(0);
     if (!place)
@@ -68,7 +68,7 @@ static bool foreign_keep(thread_t thread, mach_port_t port)
 
 static void foreign_forget(thread_t thread)
 {
-    struct foreign *place = foreign_find(thread);
+    struct foreign_port *place = foreign_find(thread);
     if (place)
         __atomic_store_n(&place->thread, 0, __ATOMIC_RELEASE);
 }
@@ -182,7 +182,7 @@ static bool serve(const struct exc_message *message)
 /* Hands the message on with its reply port: the program's receiver answers the kernel itself. */
 static bool relay(struct exc_message *message)
 {
-    const struct foreign *foreign = foreign_find(message->thread.name);
+    const struct foreign_port *foreign = foreign_find(message->thread.name);
     if (!foreign)
         return false;
     struct exc_message passed = *message;

@@ -1,15 +1,17 @@
 /*
  * mach.h: Mach's declarations as we need them.
  *
- * Mach has a vm_protect() of its own, which must not meet ours (vm.h). And what the open headers leave out is declared
+ * Mach has a vm_protect() and a vm_inherit() of its own, which must not meet ours (vm.h). And what the open headers leave out is declared
  * here by hand: the layouts are those of mach_exc.defs, as MIG packs them, and are checked where they are defined.
  */
 #ifndef VP_DARWIN_MACH_H
 #define VP_DARWIN_MACH_H
 
 #define vm_protect machs_own_vm_protect
+#define vm_inherit machs_own_vm_inherit
 #include <mach/mach.h>
 #include <mach/vm_map.h>
+#undef vm_inherit
 #undef vm_protect
 
 #include <pthread.h>

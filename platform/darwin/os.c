@@ -148,10 +148,16 @@ int os_close(int fd)
     return QUIETLY(close(fd));
 }
 
-int os_open(const char *path, int flags, int mode) { return QUIETLY(open(path, flags | O_CLOEXEC, mode)); }
+int os_open(const char *path, int flags, int mode)
+{
+    int fd = QUIETLY(open(path, flags | O_CLOEXEC, mode));
+    return fd < 0 ? fd : os_fd_raise(fd);
+}
 
 int os_fd_raise(int fd)
 {
+    if (os_fd_is_own(fd))
+        return fd;
     /* Below the usual soft limit of 256, then wherever there is room. */
     static const int floors[] = {200, 100};
     for (size_t i = 0; i < sizeof floors / sizeof *floors; i++) {

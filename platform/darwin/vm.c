@@ -177,6 +177,24 @@ static void advise(uintptr_t start, size_t length, int advice)
     errno = saved;
 }
 
+/* What is mapped over part of the arena would keep the alias of what was there. */
+int vm_reserve_again(uintptr_t start, size_t length, int protection)
+{
+    (void) start, (void) length, (void) protection;
+    return -ENOTSUP;
+}
+
+/* Nothing there is emptied in children. */
+int vm_inherit(uintptr_t start, size_t length, enum vm_inheritance inheritance)
+{
+    static const int how[] = {[VM_COPIED] = VM_INHERIT_COPY, [VM_MISSING] = VM_INHERIT_NONE};
+    if (inheritance == VM_ZEROED)
+        return -ENOTSUP;
+    int saved = errno, result = minherit((void *) start, length, how[inheritance]) < 0 ? -errno : 0;
+    errno = saved;
+    return result;
+}
+
 /* Before a part of the arena can be touched: its chunk has an alias, and the memory counts as ours again. */
 static void make_usable(uintptr_t start, size_t length)
 {

@@ -115,19 +115,28 @@ ssize_t os_write_no_sigpipe(int fd, const void *buffer, size_t size)
     return put;
 }
 
+/* The thread with descriptors of its own: their numbers mean nothing to the program. */
+static uint32_t apart;
+
+static bool is_apart(void) { return os_thread_id() == __atomic_load_n(&apart, __ATOMIC_RELAXED); }
+
 int os_close(int fd)
 {
-    own_fds_remove(fd);
+    if (!is_apart())
+        own_fds_remove(fd);
     return (int) SYS1(SYS_close, fd);
 }
 
 int os_open(const char *path, int flags, int mode)
 {
-    return (int) SYS4(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, mode);
+    int fd = (int) SYS4(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, mode);
+    return fd < 0 ? fd : os_fd_raise(fd);
 }
 
 int os_fd_raise(int fd)
 {
+    if (is_apart() || os_fd_is_own(fd))
+        return fd;
     /* Below the usual soft limit of 1024, above what programs hand out by hand; then wherever there is room. */
     static const int floors[] = {1000, 500, 200, 100};
     for (size_t i = 0; i < sizeof floors / sizeof *floors; i++) {
@@ -167,7 +176,7 @@ ssize_t os_proc_read(struct os_proc_file *file, void *buffer, size_t size, uint6
         file->process = fd < 0 ? 0 : process;
         if (fd < 0)
             return fd;
-        file->fd = os_fd_raise(fd);
+        file->fd = fd;
     }
     return os_pread(file->fd, buffer, size, offset);
 }
@@ -202,6 +211,7 @@ int os_random(void *buffer, size_t size)
 struct thread_start {
     void (*run)(void *);
     void *arg;
+    bool apart;
     char name[16];
 };
 
@@ -209,6 +219,8 @@ static int thread_main(void *arg)
 {
     struct thread_start start = *(struct thread_start *) arg;
     SYS2(SYS_prctl, PR_SET_NAME, start.name);
+    if (start.apart)
+        __atomic_store_n(&apart, os_thread_id(), __ATOMIC_RELAXED);
     start.run(start.arg);
     return 0;
 }
@@ -228,6 +240,7 @@ static int start_thread(void (*run)(void *), void *arg, const char *name, int sh
     struct thread_start *start = (struct thread_start *) (block + guard); /* the far end of the stack */
     start->run = run;
     start->arg = arg;
+    start->apart = !(sharing & CLONE_FILES);
     strncpy(start->name, name, sizeof start->name - 1);
 
     struct os_sigmask saved;

@@ -50,6 +50,7 @@ struct uffdio_poison {
 struct state {
     struct protection protection;
     int fd;                     /* -1 until armed */
+    int behind;                 /* handle of vm_peek, or -1 */
     const unsigned char *zeros; /* what fresh pages are filled with */
     uint32_t generation;        /* resolver threads of an earlier one end; any thread, atomically */
 };
@@ -79,13 +80,14 @@ static int open_with(enum mode mode, uint64_t wanted)
     int fd = open_raw(mode);
     if (fd < 0)
         return fd;
+    fd = os_fd_raise(fd);
     struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | wanted};
     long result = SYS3(SYS_ioctl, fd, UFFDIO_API, &api);
     if (result < 0) {
         os_close(fd);
         return (int) result;
     }
-    return os_fd_raise(fd);
+    return fd;
 }
 
 static int open_uffd(enum mode mode)
@@ -215,10 +217,14 @@ static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
     return all_or_error(write_protect(state->fd, start, length, pf->page, false), length);
 }
 
-/* Never read in place: the program may be freeing the block, and this thread could not take the fault. */
+/* Never read in place: the program may be freeing the block, and this thread could not take the fault. What the program has
+ * made inaccessible is read behind its protection. */
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
 {
-    return vm_copy_out(page, scratch, pf->page) < 0 ? NULL : scratch;
+    const struct state *state = pf->state;
+    if (vm_copy_out(page, scratch, pf->page) == 0)
+        return scratch;
+    return state->behind >= 0 && vm_peek(state->behind, page, scratch, pf->page) == 0 ? scratch : NULL;
 }
 
 static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n)
@@ -354,6 +360,7 @@ static int probe(enum mode mode, struct platform_caps *caps, char *why, size_t s
         .batch_drop = vm_discard_batches(),
         .kernel_faults = mode == BY_THREAD,
         .move = true,
+        .mappings = true,
     };
     return 0;
 }
@@ -380,7 +387,7 @@ static int uffd_reserve(struct platform *pf)
         vm_release(pf);
         return -ENOMEM;
     }
-    state->fd = -1;
+    state->fd = state->behind = -1;
     pf->page = os_page_size();
     pf->state = state;
     return 0;
@@ -392,6 +399,8 @@ static void uffd_release(struct platform *pf)
     __atomic_fetch_add(&state->generation, 1, __ATOMIC_SEQ_CST);
     if (state->fd >= 0)
         os_close(state->fd);
+    if (state->behind >= 0)
+        os_close(state->behind);
     vm_release(pf);
     protection_fini(&state->protection);
     if (pf->staging)
@@ -434,6 +443,40 @@ static size_t uffd_granule(struct platform *pf) { return pf->page; }
 
 /* ---- arming ---- */
 
+/* The next part of the arena from *at on that is not foreign. Returns false when there is none. */
+static bool next_own(const struct platform *pf, uintptr_t *at, size_t *foreign, struct extent *out)
+{
+    const struct foreign *list = &pf->foreign;
+    while (*foreign < list->count && list->extents[*foreign].start == *at)
+        *at += list->extents[(*foreign)++].length;
+    uintptr_t end = *foreign < list->count ? list->extents[*foreign].start : pf->base + pf->size;
+    *out = (struct extent){*at, end - *at};
+    *at = end;
+    return out->length > 0;
+}
+
+/* All but what is foreign: a file cannot be watched. */
+static int watch_arena(const struct platform *pf, int fd)
+{
+    struct extent own;
+    uintptr_t at = pf->base;
+    int result = 0;
+    for (size_t foreign = 0; result == 0 && next_own(pf, &at, &foreign, &own);)
+        result = watch(fd, own.start, own.length);
+    return result;
+}
+
+static int uffd_reclaim(struct platform *pf, uintptr_t start, size_t length, int protection)
+{
+    const struct state *state = pf->state;
+    int result = vm_reserve_again(start, length, protection);
+    if (result < 0 || state->fd < 0)
+        return result;
+    vm_never_merge(start, length);
+    vm_inherit(start, length, VM_MISSING);
+    return watch(state->fd, start, length);
+}
+
 /* Opens a descriptor and has it watch the arena and the staging memory. */
 static int attach(struct platform *pf, enum mode mode)
 {
@@ -441,7 +484,7 @@ static int attach(struct platform *pf, enum mode mode)
     int fd = open_uffd(mode);
     if (fd < 0)
         return fd;
-    int result = watch(fd, pf->base, pf->size);
+    int result = watch_arena(pf, fd);
     if (result == 0 && pf->staging)
         result = watch(fd, (uintptr_t) pf->staging, pf->staging_size);
     if (result < 0) {
@@ -450,6 +493,16 @@ static int attach(struct platform *pf, enum mode mode)
     }
     state->fd = fd;
     return 0;
+}
+
+/* A child made past fork() has nobody watch its memory: absent pages would be zeros there. So it gets none, and dies of
+ * touching it. Only for the moment of a fork that we know of it is to be had. */
+static void hide(struct platform *pf, bool hidden)
+{
+    struct extent own;
+    uintptr_t at = pf->base;
+    for (size_t foreign = 0; next_own(pf, &at, &foreign, &own);)
+        vm_inherit(own.start, own.length, hidden ? VM_MISSING : VM_COPIED);
 }
 
 static int arm(struct platform *pf, enum mode mode)
@@ -462,7 +515,12 @@ static int arm(struct platform *pf, enum mode mode)
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
     vm_never_merge(pf->base, pf->size);
-    return attach(pf, mode);
+    if (state->behind < 0 && vm_behind_open(&state->behind) < 0)
+        state->behind = -1;
+    int result = attach(pf, mode);
+    if (result == 0)
+        hide(pf, true);
+    return result;
 }
 
 static int arm_signal(struct platform *pf, const struct extent *live, size_t n)
@@ -477,8 +535,12 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
     struct state *state = pf->state;
     if (phase == FORK_BEFORE) {
         lock_acquire(&state->protection.lock);
+        if (state->fd >= 0)
+            hide(pf, false);
         return false;
     }
+    if (state->fd >= 0)
+        hide(pf, true);
     if (phase == FORK_CHILD) {
         lock_adopt(&state->protection.lock);
         protection_spend(&state->protection, state->protection.edges); /* what a child inherits no longer merges */
@@ -488,12 +550,24 @@ static bool fork_common(struct platform *pf, enum platform_fork phase)
         return false;
     os_close(state->fd); /* it acts on the parent */
     state->fd = -1;
+    if (state->behind >= 0)
+        os_close(state->behind); /* it is the parent's memory */
+    if (vm_behind_open(&state->behind) < 0)
+        state->behind = -1;
     return true;
+}
+
+/* A child whose memory nobody watches gets none of it: pages that are away would be zeros. */
+static int or_nothing(struct platform *pf, int result)
+{
+    if (result < 0)
+        vm_protect(pf->base, pf->size, VM_NONE);
+    return result;
 }
 
 static int fork_signal(struct platform *pf, enum platform_fork phase)
 {
-    return fork_common(pf, phase) ? attach(pf, BY_SIGNAL) : 0;
+    return fork_common(pf, phase) ? or_nothing(pf, attach(pf, BY_SIGNAL)) : 0;
 }
 
 const struct platform_ops platform_uffd_signal = {
@@ -516,6 +590,7 @@ const struct platform_ops platform_uffd_signal = {
     .move = uffd_move,
     .decode = uffd_decode,
     .granule = uffd_granule,
+    .reclaim = uffd_reclaim,
     .fork = fork_signal,
 };
 
@@ -582,6 +657,7 @@ static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
     if (result == 0)
         result = start_resolvers(pf);
     if (result < 0 && state->fd >= 0) { /* nobody would answer */
+        hide(pf, false);
         os_close(state->fd);
         state->fd = -1;
     }
@@ -593,7 +669,7 @@ static int fork_thread(struct platform *pf, enum platform_fork phase)
     if (!fork_common(pf, phase))
         return 0;
     int result = attach(pf, BY_THREAD);
-    return result < 0 ? result : start_resolvers(pf);
+    return or_nothing(pf, result < 0 ? result : start_resolvers(pf));
 }
 
 const struct platform_ops platform_uffd_thread = {
@@ -617,5 +693,6 @@ const struct platform_ops platform_uffd_thread = {
     .move = uffd_move,
     .decode = uffd_decode,
     .granule = uffd_granule,
+    .reclaim = uffd_reclaim,
     .fork = fork_thread,
 };

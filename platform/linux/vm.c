@@ -80,10 +80,23 @@ int vm_reserve(struct platform *pf)
 
 void vm_release(struct platform *pf) { SYS2(SYS_munmap, pf->base, pf->size); }
 
+int vm_reserve_again(uintptr_t start, size_t length, int protection)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    long at = SYS6(SYS_mmap, start, length, protection, flags, -1, 0);
+    return at == (long) start ? 0 : (int) at;
+}
+
 int vm_protect(uintptr_t start, size_t length, enum vm_protection protection)
 {
     static const int bits[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
     return (int) SYS3(SYS_mprotect, start, length, bits[protection]);
+}
+
+int vm_inherit(uintptr_t start, size_t length, enum vm_inheritance inheritance)
+{
+    static const int advice[] = {MADV_DOFORK, MADV_DONTFORK, MADV_WIPEONFORK};
+    return (int) SYS3(SYS_madvise, start, length, advice[inheritance]);
 }
 
 /* ---- discarding ---- */
@@ -190,14 +203,33 @@ static int residency_mincore(uintptr_t start, size_t length, size_t unit, unsign
     return 0;
 }
 
+/* Opened once: it is asked for in the middle of the program's life, which may count on the lowest number that is free. The
+ * process and the descriptor + 1 in one word, which any thread replaces; a forked child opens its own. */
+static int pagemap(void)
+{
+    static uint64_t opened;
+    uint64_t seen = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
+    uint32_t process = os_process_id();
+    if (seen >> 32 == process)
+        return (int) (uint32_t) seen - 1;
+    int fd = os_open("/proc/thread-self/pagemap", O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    uint64_t mine = (uint64_t) process << 32 | (uint32_t) (fd + 1);
+    bool won = __atomic_compare_exchange_n(&opened, &seen, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    if (won && seen)
+        os_close((int) (uint32_t) seen - 1); /* the parent's, inherited */
+    if (!won)
+        os_close(fd);
+    return won ? fd : (int) (uint32_t) seen - 1;
+}
+
 int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec)
 {
     for (size_t i = 0; i < length / unit; i++)
         vec[i] = 0;
-    int fd = os_open("/proc/thread-self/pagemap", O_RDONLY, 0);
+    int fd = pagemap();
     int result = fd < 0 ? fd : residency_pagemap(fd, start, length, unit, vec);
-    if (fd >= 0)
-        os_close(fd);
     return result == 0 ? 0 : residency_mincore(start, length, unit, vec);
 }
 
@@ -271,7 +303,7 @@ int vm_behind_open(int *handle)
     int fd = open_memory();
     if (fd < 0)
         return fd;
-    *handle = os_fd_raise(fd);
+    *handle = fd;
     return 0;
 }
 

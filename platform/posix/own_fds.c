@@ -3,7 +3,7 @@
 #include "../os.h"
 
 /* A handful; any thread, atomically. */
-#define OWN_MAX 16
+#define OWN_MAX 32
 static int own_fds[OWN_MAX]; /* number + 1; 0 is an empty place */
 
 static void replace(int from, int to)
@@ -21,6 +21,12 @@ void own_fds_remove(int fd)
 {
     if (os_fd_is_own(fd))
         replace(fd + 1, 0);
+}
+
+void os_fd_adopt(int fd)
+{
+    if (!os_fd_is_own(fd))
+        own_fds_add(fd);
 }
 
 bool os_fd_is_own(int fd)

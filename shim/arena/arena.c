@@ -11,7 +11,8 @@
 
 int arena_init(struct arena *arena, struct platform *pf)
 {
-    *arena = (struct arena){.pf = pf, .lock = LOCK_INIT(LOCK_RANGES), .keep_max = KEEP_TOTAL};
+    static const bool always = true;
+    *arena = (struct arena){.pf = pf, .lock = LOCK_INIT(LOCK_RANGES), .keep_max = KEEP_TOTAL, .here = &always};
     return ranges_init(&arena->ranges, pf->size);
 }
 
@@ -34,9 +35,11 @@ static struct range *range_at(struct arena *arena, uintptr_t start, enum range_k
     return range && range->kind == kind && address_of(arena, range) == start ? range : NULL;
 }
 
-static void note_peak(struct arena *arena)
+static bool in_use(const struct range *range) { return range->kind == RANGE_LIVE || range->kind == RANGE_MAPPED; }
+
+void arena_note_peak(struct arena *arena)
 {
-    uint64_t live = arena->ranges.bytes[RANGE_LIVE];
+    uint64_t live = arena_live_bytes(arena);
     if (live > arena->peak_live)
         arena->peak_live = live;
 }
@@ -85,7 +88,7 @@ uintptr_t arena_alloc(struct arena *arena, uint64_t size, uint64_t align, bool z
         range = take_free(arena, size, align);
     uintptr_t start = range ? address_of(arena, range) : 0;
     *got = range ? range->size : 0;
-    note_peak(arena);
+    arena_note_peak(arena);
     lock_release(&arena->lock);
     return start;
 }
@@ -145,7 +148,7 @@ bool arena_extend(struct arena *arena, uintptr_t start, uint64_t size, uint64_t 
     bool done = range && (range->size >= size || extend_locked(arena, range, size - range->size));
     if (done)
         *got = range->size;
-    note_peak(arena);
+    arena_note_peak(arena);
     lock_release(&arena->lock);
     return done;
 }
@@ -169,17 +172,61 @@ bool arena_extent(struct arena *arena, uintptr_t address, struct extent *out)
 {
     lock_acquire(&arena->lock);
     struct range *range = range_find(&arena->ranges, address - arena->pf->base);
-    bool live = range && range->kind == RANGE_LIVE;
-    if (live)
+    bool found = range && in_use(range);
+    if (found)
         *out = extent_of(arena, range);
     lock_release(&arena->lock);
-    return live;
+    return found;
+}
+
+void arena_stop_keeping(struct arena *arena)
+{
+    lock_acquire(&arena->lock);
+    arena_keep_nothing(arena);
+    lock_release(&arena->lock);
+}
+
+bool arena_is_changing(struct arena *arena, uintptr_t address)
+{
+    lock_acquire(&arena->lock);
+    const struct range *range = range_find(&arena->ranges, address - arena->pf->base);
+    bool changing = range && range->kind == RANGE_BUSY;
+    lock_release(&arena->lock);
+    return changing;
+}
+
+uint64_t arena_reach(struct arena *arena, uintptr_t address, uint64_t size)
+{
+    lock_acquire(&arena->lock);
+    struct range *range = range_find(&arena->ranges, address - arena->pf->base);
+    uint64_t reach = range && in_use(range) ? address_of(arena, range) + range->size - address : 0;
+    while (reach && reach < size && range->kind == RANGE_MAPPED && (range = range_after(range)) != NULL &&
+           range->kind == RANGE_MAPPED)
+        reach += range->size;
+    lock_release(&arena->lock);
+    return reach < size ? reach : size;
+}
+
+void arena_let_go_of_kept(struct arena *arena)
+{
+    lock_acquire(&arena->lock);
+    trim_kept(arena, 0);
+    lock_release(&arena->lock);
+}
+
+uint64_t arena_block_size(struct arena *arena, uintptr_t start)
+{
+    lock_acquire(&arena->lock);
+    const struct range *range = range_at(arena, start, RANGE_LIVE);
+    uint64_t size = range ? range->size : 0;
+    lock_release(&arena->lock);
+    return size;
 }
 
 void arena_each(struct arena *arena, void (*visit)(void *context, const struct extent *live), void *context)
 {
     for (struct range *range = range_find(&arena->ranges, 0); range; range = range_after(range)) {
-        if (range->kind == RANGE_LIVE) {
+        if (in_use(range)) {
             struct extent live = extent_of(arena, range);
             visit(context, &live);
         }
@@ -192,7 +239,13 @@ void arena_keep_nothing(struct arena *arena)
     trim_kept(arena, 0);
 }
 
+uint64_t arena_count(const struct arena *arena)
+{
+    return arena->ranges.count[RANGE_LIVE] + arena->ranges.count[RANGE_MAPPED];
+}
+
 uint64_t arena_live_bytes(struct arena *arena)
 {
-    return __atomic_load_n(&arena->ranges.bytes[RANGE_LIVE], __ATOMIC_RELAXED);
+    return __atomic_load_n(&arena->ranges.bytes[RANGE_LIVE], __ATOMIC_RELAXED) +
+           __atomic_load_n(&arena->ranges.bytes[RANGE_MAPPED], __ATOMIC_RELAXED);
 }

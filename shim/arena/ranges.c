@@ -77,6 +77,8 @@ static void enter(struct ranges *ranges, struct range *range, enum range_kind ki
     range->kind = kind;
     ranges->bytes[kind] += range->size;
     ranges->count[kind]++;
+    if (!is_free(kind) && kind != RANGE_BUSY && range->start + range->size > ranges->high_water)
+        ranges->high_water = range->start + range->size;
     if (is_free(kind))
         RB_INSERT(range_sizes, &ranges->sizes[kind], range);
     if (kind == RANGE_KEPT)
@@ -175,6 +177,7 @@ static struct range *cut(struct ranges *ranges, struct range *range, uint64_t si
     struct range *rest = node_new(ranges);
     if (!rest)
         return NULL;
+    rest->protection = range->protection;
     rest->start = range->start + size;
     rest->size = range->size - size;
     range->size = size;
@@ -183,32 +186,33 @@ static struct range *cut(struct ranges *ranges, struct range *range, uint64_t si
     return rest;
 }
 
+struct range *range_carve(struct ranges *ranges, struct range *range, uint64_t start, uint64_t size)
+{
+    enum range_kind kind = range->kind;
+    struct range *piece = range;
+    leave(ranges, range);
+    if (start > range->start) {
+        piece = cut(ranges, range, start - range->start, RANGE_BUSY);
+        enter(ranges, range, kind);
+        if (!piece)
+            return NULL;
+        leave(ranges, piece);
+    }
+    bool whole = piece->size == size || cut(ranges, piece, size, kind);
+    enter(ranges, piece, RANGE_BUSY);
+    if (!whole) {
+        range_become(ranges, piece, kind);
+        return NULL;
+    }
+    piece->protection = 0;
+    return piece;
+}
+
 struct range *range_take(struct ranges *ranges, enum range_kind kind, uint64_t size, uint64_t align)
 {
     struct range *range = best_fit(ranges, kind, size, align);
-    if (!range)
-        return NULL;
-    leave(ranges, range);
-    uint64_t skip = aligned_start(range, align) - range->start;
-    if (skip) {
-        struct range *front = range;
-        range = cut(ranges, front, skip, RANGE_BUSY);
-        if (!range) {
-            enter(ranges, front, kind);
-            return NULL;
-        }
-        leave(ranges, range);
-        enter(ranges, front, kind);
-    }
-    if (range->size > size && !cut(ranges, range, size, kind)) {
-        enter(ranges, range, RANGE_BUSY);
-        range_become(ranges, range, kind);
-        return NULL;
-    }
-    enter(ranges, range, RANGE_LIVE);
-    if (range->start + size > ranges->high_water)
-        ranges->high_water = range->start + size;
-    return range;
+    struct range *piece = range ? range_carve(ranges, range, aligned_start(range, align), size) : NULL;
+    return piece ? range_become(ranges, piece, RANGE_LIVE) : NULL;
 }
 
 /* `second` follows `first`; neither is in the books. `first` stays. */
@@ -223,13 +227,15 @@ static struct range *join(struct ranges *ranges, struct range *first, struct ran
 struct range *range_become(struct ranges *ranges, struct range *range, enum range_kind kind)
 {
     leave(ranges, range);
-    if (is_free(kind)) {
+    if (kind != RANGE_MAPPED)
+        range->protection = 0;
+    if (kind != RANGE_LIVE && kind != RANGE_BUSY) {
         struct range *before = range_before(range), *after = range_after(range);
-        if (after && after->kind == kind) {
+        if (after && after->kind == kind && after->protection == range->protection) {
             leave(ranges, after);
             join(ranges, range, after);
         }
-        if (before && before->kind == kind) {
+        if (before && before->kind == kind && before->protection == range->protection) {
             leave(ranges, before);
             range = join(ranges, before, range);
         }
@@ -264,8 +270,6 @@ bool range_extend(struct ranges *ranges, struct range *range, uint64_t size)
         enter(ranges, after, RANGE_FREE);
     }
     enter(ranges, range, RANGE_LIVE);
-    if (range->start + range->size > ranges->high_water)
-        ranges->high_water = range->start + range->size;
     return true;
 }
 
@@ -276,10 +280,11 @@ const char *ranges_check(struct ranges *ranges, uint64_t size)
     RB_FOREACH (range, range_starts, &ranges->starts) {
         if (range->start != at)
             return "a gap or an overlap";
-        if (range->size == 0 || range->size % RANGE_UNIT)
+        if (range->size == 0 || range->size % RANGE_STEP)
             return "an odd size";
-        if (before && is_free(range->kind) && range->kind == before->kind)
-            return "free neighbours that were not merged";
+        if (before && range->kind != RANGE_LIVE && range->kind != RANGE_BUSY && range->kind == before->kind &&
+            range->protection == before->protection)
+            return "neighbours that were not merged";
         if (is_free(range->kind) && RB_FIND(range_sizes, &ranges->sizes[range->kind], range) != range)
             return "a free range that its size tree does not know";
         bytes[range->kind] += range->size;

@@ -6,7 +6,7 @@
  * space it hands out.
  *
  * Not thread-safe: the holder of LOCK_RANGES calls it. Offsets are bytes from the arena's base; they and all sizes are
- * multiples of RANGE_UNIT.
+ * multiples of RANGE_STEP, those of blocks of RANGE_UNIT.
  */
 #ifndef VP_ARENA_RANGES_H
 #define VP_ARENA_RANGES_H
@@ -18,12 +18,16 @@
 #include <bsd/sys/tree.h>
 
 #define RANGE_UNIT (UINT64_C(64) << 10)
+#define RANGE_STEP UINT64_C(4096)
 
 enum range_kind {
     RANGE_FREE, /* no memory behind it: closed */
     RANGE_KEPT, /* free, but still open, with old content: the next allocation saves its faults */
     RANGE_LIVE, /* allocated */
     RANGE_BUSY, /* changing hands: being freed or moved, not to be found by anybody */
+    RANGE_MAPPED,   /* the program's own mapping (mapping.h) */
+    RANGE_RESERVED, /* likewise, never accessible so far: nothing can be in it */
+    RANGE_FOREIGN,  /* the program has put something else there, a file or shared memory: the kernel's business */
     RANGE_KINDS
 };
 
@@ -35,6 +39,7 @@ struct range {
     uint64_t start;
     uint64_t size;
     enum range_kind kind;
+    int protection; /* MAPPED: PROT_* bits; else 0 */
 };
 
 RB_HEAD(range_starts, range);
@@ -70,9 +75,13 @@ struct range *range_find(struct ranges *ranges, uint64_t offset);
 struct range *range_before(struct range *range);
 struct range *range_after(struct range *range);
 
-/** Changes what the range is. FREE and KEPT ranges merge with neighbours of the same kind: the range that remains is
- *  returned, and `range` itself may be gone. */
+/** Changes what the range is. All but LIVE and BUSY ranges merge with neighbours of the same kind and protection: the
+ *  range that remains is returned, and `range` itself may be gone. */
 struct range *range_become(struct ranges *ranges, struct range *range, enum range_kind kind);
+
+/** Cuts [start, start + size), which lies in `range`, out of it: what is returned is BUSY, what is left of `range` is as it
+ *  was. Not for LIVE ranges. NULL when no node can be had (nothing changed). */
+struct range *range_carve(struct ranges *ranges, struct range *range, uint64_t start, uint64_t size);
 
 /** Cuts a range that is neither FREE nor KEPT at `size`: the rest becomes a range of the same kind, which is returned.
  *  NULL when no node can be had (nothing changed). */

@@ -55,6 +55,11 @@ bool guard_serve_signal(const siginfo_t *info, void *context);
 /** In a forked child, by the thread that forked, with LOCK_LIFECYCLE held. */
 void guard_after_fork_child(void);
 
+/** The process is about to become another program, in which nobody listens: the kernel would answer ENOSYS to whatever the
+ *  filter stops, even by what is left in a register. A signal tells that program's shim instead. Not in a child that shares
+ *  this memory. Keeps errno. */
+void guard_before_exec(void);
+
 /** Whether an ancestor's net lies where an arena at `start` would be. */
 bool guard_is_elsewhere(uintptr_t start);
 

@@ -28,16 +28,6 @@ static bool pin_present(const void *buffer, size_t size, bool write)
            engine_pin_present(&vp.engine, (uintptr_t) buffer, size, write);
 }
 
-/* What of a buffer is allocated memory: a program may name a length far beyond its block, as read(fd, p, SSIZE_MAX). */
-static size_t allocated(const void *buffer, size_t size)
-{
-    struct extent block;
-    if (!arena_extent(&vp.arena, (uintptr_t) buffer, &block))
-        return 0;
-    size_t left = block.start + block.length - (uintptr_t) buffer;
-    return size < left ? size : left;
-}
-
 /* Before paging arms a pin is only a mark: anywhere below the highest block will do. */
 static size_t markable(const void *buffer, size_t size)
 {
@@ -53,7 +43,8 @@ size_t guard_pin(const void *buffer, size_t size, bool write)
     bool is_armed = armed();
     if (is_armed && pin_present(buffer, size, write))
         return size;
-    size = is_armed ? allocated(buffer, size) : markable(buffer, size);
+    /* What is allocated of it: a program may name a length far beyond its block, as read(fd, p, SSIZE_MAX). */
+    size = is_armed ? arena_reach(&vp.arena, (uintptr_t) buffer, size) : markable(buffer, size);
     if (size && !engine_pin(&vp.engine, (uintptr_t) buffer, size, write))
         size = 0;
     return size;

@@ -8,10 +8,22 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../arena/mapping.h"
 #include "../guard/guard.h"
+#include "../guard/pin.h"
 #include "../guard/resident.h"
 #include "../lifecycle.h"
 #include "hooks.h"
+#include "mappings.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE  103
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 /* A page to ask the kernel with: it may say that this user must not lock memory at all (EPERM). */
 static char probe;
@@ -27,14 +39,21 @@ static bool refused(const void *start)
     return true;
 }
 
+static int note_locked(int result, const void *start)
+{
+    if (result == 0 && arena_contains(&vp.arena, start))
+        __atomic_store_n(&vp.engine.locked, true, __ATOMIC_RELAXED);
+    return result;
+}
+
 VP_EXPORT int mlock(const void *start, size_t length)
 {
-    return refused(start) ? -1 : originals()->mlock(start, length);
+    return refused(start) ? -1 : note_locked(originals()->mlock(start, length), start);
 }
 
 VP_EXPORT int mlock2(const void *start, size_t length, unsigned flags)
 {
-    return refused(start) ? -1 : originals()->mlock2(start, length, flags);
+    return refused(start) ? -1 : note_locked(originals()->mlock2(start, length, flags), start);
 }
 
 VP_EXPORT int mlockall(int flags)
@@ -42,7 +61,8 @@ VP_EXPORT int mlockall(int flags)
     if (refused((const void *) vp.platform.base))
         return -1;
     /* Our sparse tables are gigabytes that nothing has touched: they are locked as they are touched. */
-    return originals()->mlockall(vp.arena.ready ? flags | MCL_ONFAULT : flags);
+    return note_locked(originals()->mlockall(vp.arena.ready ? flags | MCL_ONFAULT : flags),
+                       (const void *) vp.platform.base);
 }
 
 /* Part of a page that the backend can only treat as a whole. */
@@ -74,38 +94,79 @@ static void page_out(uintptr_t start, uintptr_t end)
         engine_page_out(&vp.engine, &(struct extent){first, last - first});
 }
 
-/* Does `act` to what is allocated of [start, end), a block at a time. */
-static void each_block(uintptr_t start, uintptr_t end, void (*act)(uintptr_t, uintptr_t))
+/* Brought in, a window at a time. */
+static void populate(uintptr_t start, uintptr_t end)
 {
-    struct extent block;
-    while (start < end && arena_extent(&vp.arena, start, &block)) {
-        uintptr_t stop = block.start + block.length < end ? block.start + block.length : end;
-        act(start, stop);
-        start = stop;
+    size_t window = guard_window();
+    for (uintptr_t at = start; at < end; at += window) {
+        size_t n = end - at < window ? end - at : window;
+        guard_unpin((void *) at, guard_pin((void *) at, n, true));
     }
 }
 
-VP_EXPORT int madvise(void *start, size_t length, int advice)
+/* Does `act` to what there is of [start, end); advises the kernel on what is its business. Returns what it says. */
+static int each_part(uintptr_t start, uintptr_t end, int advice, void (*act)(uintptr_t, uintptr_t))
 {
-    bool ours = arena_contains(&vp.arena, start) && __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE);
-    uintptr_t from = (uintptr_t) start, end = (from + length + 4095) & ~(uintptr_t) 4095;
-    if (!ours || end < from || from % 4096)
-        return originals()->madvise(start, length, advice);
-    guard_thread_is_back();
+    int result = 0;
+    for (struct piece piece; start < end; start += piece.extent.length) {
+        piece = mapping_piece(&vp.arena, start, end);
+        if (piece.kind == RANGE_LIVE || piece.kind == RANGE_MAPPED)
+            act(start, start + piece.extent.length);
+        else if (piece.kind == RANGE_FOREIGN)
+            result |= originals()->madvise((void *) start, piece.extent.length, advice);
+    }
+    return result;
+}
+
+static int advise(uintptr_t from, uintptr_t end, int advice)
+{
     switch (advice) {
     case MADV_DONTNEED:
-    case MADV_FREE: /* may be done at once */
-        each_block(from, end, discard);
+    case MADV_FREE: { /* may be done at once */
+        int result = each_part(from, end, advice, discard);
         resident_renew(from, end);
-        return 0;
+        return result;
+    }
     case MADV_PAGEOUT:
-        each_block(from, end, page_out);
-        return 0;
+        return each_part(from, end, advice, page_out);
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+        return each_part(from, end, advice, populate);
     case MADV_MERGEABLE: /* a merged page would lose its write protection unseen */
     case MADV_WILLNEED:
     case MADV_COLD:
         return 0;
     default:
-        return originals()->madvise(start, length, advice);
+        return originals()->madvise((void *) from, end - from, advice);
     }
+}
+
+static bool is_armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
+
+/* As from a kernel that does not know them: a stored page is not wiped, and guards outlast the memory that they are in. */
+static bool is_unknown(int advice)
+{
+    return advice == MADV_WIPEONFORK || advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
+}
+
+VP_EXPORT int madvise(void *start, size_t length, int advice)
+{
+    uintptr_t from = (uintptr_t) start, end = (from + length + 4095) & ~(uintptr_t) 4095;
+    if (!arena_contains(&vp.arena, start) || end < from || end - from < length || from % 4096 || end - vp.platform.base > vp.platform.size)
+        return originals()->madvise(start, length, advice);
+    if (is_unknown(advice)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (advice == MADV_DONTFORK)
+        mappings_note_marks();
+    guard_thread_is_back();
+    int result = is_armed() ? 0 : originals()->madvise(start, length, advice);
+    if (result == 0 && is_armed()) /* it may have been armed meanwhile, and what was given up stored */
+        result = advise(from, end, advice);
+    if (result == 0 && mappings_have_hole(start, length)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return result;
 }

@@ -8,7 +8,7 @@
 bool block_wanted(size_t size, const void *caller)
 {
     /* libc keeps what it allocates for itself: it hands such memory to the kernel with all signals blocked. */
-    return size >= vp.options.threshold && vp.arena.ready && !hooks_in_libc(caller);
+    return size >= vp.options.threshold && arena_is_here(&vp.arena) && !hooks_in_libc(caller);
 }
 
 void *block_alloc(size_t size, size_t align, bool zeroed, bool *refused)
@@ -32,6 +32,8 @@ static void give_back(const struct extent *extent)
     resident_forget(extent);
     engine_forget(&vp.engine, extent);
     arena_return(&vp.arena, extent, reusable && !armed());
+    if (reusable)
+        lifecycle_note_shrink();
 }
 
 void block_free(void *block)
@@ -43,11 +45,15 @@ void block_free(void *block)
         log_warn("free of %x, which is no allocated block: ignored", (uint64_t) (uintptr_t) block);
 }
 
+/* Another allocator may have mapped its memory in the arena. What it hands out seldom looks like a block. */
+bool block_owns_aligned(const void *block)
+{
+    return (uintptr_t) block % RANGE_UNIT == 0 && arena_block_size(&vp.arena, (uintptr_t) block) > 0;
+}
+
 size_t block_size(void *block)
 {
-    struct extent extent;
-    bool found = arena_extent(&vp.arena, (uintptr_t) block, &extent);
-    return found && extent.start == (uintptr_t) block ? extent.length : 0;
+    return arena_block_size(&vp.arena, (uintptr_t) block);
 }
 
 /* Shortens the block; never fails, the rest just stays where it cannot be cut off. */

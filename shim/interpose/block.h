@@ -7,6 +7,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../lifecycle.h"
+
+bool block_owns_aligned(const void *block);
+
+/** Whether a pointer given to free() and the like is the arena's to judge: as long as the program has no mappings of its own
+ *  there, every arena address is, right or wrong; and in a process that has lost the arena. */
+static inline bool block_owns(const void *block)
+{
+    return arena_spans(&vp.arena, block) &&
+           (!__atomic_load_n(&vp.arena.ranges.count[RANGE_MAPPED], __ATOMIC_RELAXED) || !*vp.arena.here ||
+            block_owns_aligned(block));
+}
+
 /** Whether a request of `size` bytes made by the code at `caller` is for the arena. */
 bool block_wanted(size_t size, const void *caller);
 

@@ -1,6 +1,7 @@
 /*
  * descriptor.c: the shim's own descriptors (userfaultfd, spill, /proc files) are not the program's to close: a loop over
- * all numbers, as daemons run it, would take the paged-out memory with it. To the program they are not open.
+ * all numbers, as daemons run it, would take the paged-out memory with it. To the program they are not open. (fcntl() is
+ * in files.c.)
  */
 #include <errno.h>
 #include <limits.h>
@@ -45,6 +46,8 @@ VP_EXPORT void closefrom(int first)
             close((int) fd);
     errno = saved;
 }
+
+VP_EXPORT int dup(int from) { return os_fd_is_own(from) ? not_open() : originals()->dup(from); }
 
 VP_EXPORT int dup2(int from, int to)
 {

@@ -1,7 +1,7 @@
 /*
  * exec.c: starting programs and threads.
  *
- * exec is under no net, since a filter would stay with the program that follows. Nor can what it reads be held: in a
+ * exec is under no net. Nor can what it reads be held: in a
  * child of vfork() nobody would ever let go. But a failed exec has done nothing: where the answer is EFAULT, what it
  * reads is brought in, and it is tried again.
  *
@@ -70,6 +70,7 @@ static bool heal(const char *path, char *const arguments[], char *const environm
 #define EXEC(path, arguments, environment, call)                                                                    \
     __extension__({                                                                                                 \
         int result_, tries_ = TRIES;                                                                                \
+        guard_before_exec();                                                                                        \
         do                                                                                                          \
             result_ = call;                                                                                         \
         while (result_ < 0 && errno == EFAULT && heal(path, arguments, environment) && tries_-- > 0);               \

@@ -4,11 +4,13 @@
  * Not here: what libc reads and writes in user mode only (readdir, realpath).
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
 
+#include "../../platform/os.h"
 #include "held_call.h"
 #include "hooks.h"
 #include "parts.h"
@@ -211,15 +213,28 @@ VP_EXPORT int ioctl(int fd, unsigned long request, ...)
     return originals()->ioctl(fd, request, argument);
 }
 
+/* To the program our own are not open (descriptor.c). */
+static bool is_not_open(int fd)
+{
+    bool own = os_fd_is_own(fd);
+    if (own)
+        errno = EBADF;
+    return own;
+}
+
 /* Locks are the largest of its structures. */
 VP_EXPORT int fcntl(int fd, int command, ...)
 {
     void *argument = ARGUMENT(command);
+    if (is_not_open(fd))
+        return -1;
     return GUARDED(originals()->fcntl(fd, command, argument), OUT(argument, sizeof(struct flock64)));
 }
 
 VP_EXPORT int fcntl64(int fd, int command, ...)
 {
     void *argument = ARGUMENT(command);
+    if (is_not_open(fd))
+        return -1;
     return GUARDED(originals()->fcntl64(fd, command, argument), OUT(argument, sizeof(struct flock64)));
 }

@@ -9,7 +9,7 @@
 /** Finds the originals. Harmless to repeat. May call malloc (dlsym does): hooks_ready() is false meanwhile. */
 void hooks_resolve(void);
 
-/** Whether the code at `address` is libc's own. */
+/** Whether the code at `address` is libc's own, or the loader's. */
 bool hooks_in_libc(const void *address);
 
 #endif

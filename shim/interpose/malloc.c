@@ -14,6 +14,7 @@
 #include "../vp.h"
 #include "block.h"
 #include "hooks.h"
+#include "libc_heap.h"
 
 #define CALLER __builtin_return_address(0)
 
@@ -83,6 +84,8 @@ static void *allocate(size_t size, const void *caller)
             return bootstrap_alloc(size);
     }
     note_small(size);
+    if (libc_heap_wants(caller) && (block = libc_heap_allocate(size)) != NULL)
+        return block;
     return next.malloc(size);
 }
 
@@ -100,6 +103,8 @@ static void *allocate_zeroed(size_t count, size_t size, const void *caller)
             return bootstrap_alloc(bytes);
     }
     note_small(bytes);
+    if (libc_heap_wants(caller) && (block = libc_heap_allocate_zeroed(count, size)) != NULL)
+        return block;
     return next.calloc(count, size);
 }
 
@@ -115,10 +120,13 @@ VP_EXPORT void *vp_calloc(size_t count, size_t size) { return allocate_zeroed(co
 
 static void release(void *block)
 {
-    if (arena_contains(&vp.arena, block)) {
+    if (block_owns(block)) {
         int saved = errno;
-        block_free(block);
+        if (*vp.arena.here)
+            block_free(block);
         errno = saved;
+    } else if (libc_heap_owns(block)) {
+        libc_heap.free(block);
     } else if (block && !is_bootstrap(block)) {
         originals()->free(block);
     }
@@ -146,7 +154,9 @@ static size_t usable(void *block)
 {
     if (!block || is_bootstrap(block))
         return 0;
-    return arena_contains(&vp.arena, block) ? block_size(block) : originals()->malloc_usable_size(block);
+    return block_owns(block)       ? block_size(block)
+           : libc_heap_owns(block) ? libc_heap.usable(block)
+                                   : originals()->malloc_usable_size(block);
 }
 
 VP_EXPORT size_t malloc_usable_size(void *block) { return usable(block); }
@@ -194,14 +204,14 @@ static void *resize(void *block, size_t size, const void *caller)
         void *fresh = allocate(size, caller);
         return fresh ? memcpy(fresh, block, most < size ? most : size) : NULL;
     }
-    if (arena_contains(&vp.arena, block))
-        return resize_block(block, size, caller);
+    if (block_owns(block))
+        return *vp.arena.here ? resize_block(block, size, caller) : no_memory();
     void *fresh;
     if (!arena_serves(size, 1, false, caller, &fresh)) {
         note_small(size);
-        return originals()->realloc(block, size);
+        return libc_heap_owns(block) ? libc_heap.realloc(block, size) : originals()->realloc(block, size);
     }
-    return relocate(block, next.malloc_usable_size(block), fresh, size);
+    return relocate(block, usable(block), fresh, size);
 }
 
 VP_EXPORT void *realloc(void *block, size_t size) { return resize(block, size, CALLER); }

@@ -6,27 +6,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <sys/syscall.h>
+
 #include "../process/signals.h"
+#include "held_call.h"
 #include "hooks.h"
+#include "probe.h"
 #include "signal.h"
 
 /* Which of ours the program wants blocked during its handler of each signal, a bit each: there too they stay open. */
 static uint8_t wanted_masked[NSIG];
-
-static uint8_t ours_in(const sigset_t *set)
-{
-    uint8_t bits = 0;
-    for (size_t i = 0; i < SIGNALS_OURS; i++)
-        bits |= (uint8_t) ((sigismember(set, signals_list[i]) == 1) << i);
-    return bits;
-}
-
-static void add_ours(sigset_t *set, uint8_t bits)
-{
-    for (size_t i = 0; i < SIGNALS_OURS; i++)
-        if (bits & 1u << i)
-            sigaddset(set, signals_list[i]);
-}
 
 /* A handler for a signal that is not ours. */
 static int set_action(int number, const struct sigaction *action, struct sigaction *old)
@@ -37,12 +26,12 @@ static int set_action(int number, const struct sigaction *action, struct sigacti
     uint8_t before = __atomic_load_n(&wanted_masked[number], __ATOMIC_RELAXED), wanted = 0;
     if (action) {
         open = *action;
-        wanted = ours_in(&open.sa_mask);
+        wanted = signals_ours_in(&open.sa_mask);
         signals_strip(&open.sa_mask);
     }
     int result = originals()->sigaction(number, action ? &open : NULL, old);
     if (result == 0 && old)
-        add_ours(&old->sa_mask, before);
+        signals_add(&old->sa_mask, before);
     if (result == 0 && action)
         __atomic_store_n(&wanted_masked[number], wanted, __ATOMIC_RELAXED);
     return result;
@@ -100,17 +89,10 @@ VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
                                    : originals()->sysv_signal(number, handler);
 }
 
-/* What this thread believes to have blocked of ours, a bit each. The kernel never sees them blocked. */
-static __thread __attribute__((tls_model("initial-exec"))) uint8_t believed;
-
-uint8_t signal_believed(void) { return believed; }
-
-void signal_inherit(uint8_t bits) { believed = bits; }
-
 static void believe(int how, const sigset_t *set)
 {
-    uint8_t bits = ours_in(set);
-    believed = (uint8_t) (how == SIG_SETMASK ? bits : how == SIG_BLOCK ? believed | bits : believed & ~bits);
+    uint8_t bits = signals_ours_in(set), believed = signals_believed();
+    signals_believe((uint8_t) (how == SIG_SETMASK ? bits : how == SIG_BLOCK ? believed | bits : believed & ~bits));
 }
 
 /* The program's sets are only touched here, in user mode: in the kernel their memory might be absent. */
@@ -127,11 +109,11 @@ static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int h
     int result = original(how, set ? &real : NULL, &before);
     if (result != 0)
         return result;
-    add_ours(&before, believed);
-    if (set)
-        believe(how, &wanted);
+    signals_add(&before, signals_believed());
     if (old)
         *old = before;
+    if (set)
+        believe(how, &wanted);
     return 0;
 }
 
@@ -143,4 +125,46 @@ VP_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 VP_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
     return change_mask(originals()->pthread_sigmask, how, set, old);
+}
+
+/* The kernel's sets are shorter than libc's. */
+#define KERNEL_SET_SIZE 8
+
+static bool is_change(const uint64_t arguments[CALL_ARGUMENTS])
+{
+    int how = (int) arguments[0];
+    return (how == SIG_BLOCK || how == SIG_UNBLOCK || how == SIG_SETMASK) && arguments[3] == KERNEL_SET_SIZE &&
+           arguments[1] && can_read((const void *) (uintptr_t) arguments[1]);
+}
+
+long signal_mask_call(const uint64_t arguments[CALL_ARGUMENTS])
+{
+    static const struct call mask_call = {
+        SYS_rt_sigprocmask,
+        {{.kind = RULE_FIXED, .argument = 1, .unit = KERNEL_SET_SIZE},
+         {.kind = RULE_FIXED, .argument = 2, .unit = KERNEL_SET_SIZE, .write = true}},
+    };
+    if (!signals_claimed(SIGSEGV))
+        return held_call(&mask_call, arguments);
+    uint64_t passed[CALL_ARGUMENTS];
+    sigset_t wanted = {0}, real, before = {0};
+    bool changes = is_change(arguments);
+    void *old = (void *) (uintptr_t) arguments[2];
+    memcpy(passed, arguments, sizeof passed);
+    if (changes) {
+        memcpy(&wanted, (const void *) (uintptr_t) arguments[1], KERNEL_SET_SIZE);
+        real = wanted;
+        if ((int) arguments[0] != SIG_UNBLOCK)
+            signals_strip(&real);
+        passed[1] = (uintptr_t) &real;
+    }
+    long result = held_call(&mask_call, passed);
+    if (result == 0 && old) {
+        memcpy(&before, old, KERNEL_SET_SIZE);
+        signals_add(&before, signals_believed());
+        memcpy(old, &before, KERNEL_SET_SIZE);
+    }
+    if (result == 0 && changes)
+        believe((int) arguments[0], &wanted);
+    return result;
 }

@@ -1,13 +1,12 @@
 /*
- * signal.h: what each thread believes to have blocked of our signals.
+ * signal.h: the mask as programs change it past libc's functions for that.
  */
 #ifndef VP_INTERPOSE_SIGNAL_H
 #define VP_INTERPOSE_SIGNAL_H
 
-#include <stdint.h>
+#include "../guard/linux/calls.h"
 
-/** The calling thread's belief, and giving it one: a new thread has its creator's. */
-uint8_t signal_believed(void);
-void signal_inherit(uint8_t believed);
+/** rt_sigprocmask by libc's syscall(). Some only ask with it whether an address can be read. */
+long signal_mask_call(const uint64_t arguments[CALL_ARGUMENTS]);
 
 #endif

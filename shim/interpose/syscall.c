@@ -10,8 +10,10 @@
 #include "../guard/pin.h"
 #include "held_call.h"
 #include "hooks.h"
+#include "mappings.h"
 #include "probe.h"
 #include "process.h"
+#include "signal.h"
 #include "through.h"
 
 /* The numbers among which those of clone and fork are. */
@@ -59,6 +61,12 @@ SLOW long fork_call(long number, const uint64_t arguments[CALL_ARGUMENTS])
 
 static inline bool is_ours(uint64_t argument) { return guard_ours((const void *) (uintptr_t) argument); }
 
+static inline bool is_about_mappings(long number)
+{
+    return number == SYS_mmap || number == SYS_munmap || number == SYS_mprotect || number == SYS_pkey_mprotect ||
+           number == SYS_mremap || number == SYS_madvise || number == SYS_msync;
+}
+
 /* Declared with all arguments that a call can have, of which the caller has passed some: the same registers as for libc's
  * declaration, without the cost of a list. What it has not passed is only looked at. */
 VP_EXPORT long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
@@ -71,9 +79,16 @@ long all_arguments(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, 
         errno = EBADF; /* the program has never opened it */
         return -1;
     }
+    if (__builtin_expect(number == SYS_rt_sigprocmask, 0))
+        return signal_mask_call((const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
     if (__builtin_expect(number >= FORKS_FIRST && (number <= FORKS_LAST || number == SYS_clone3), 0) &&
         forks(number, a, b))
         return fork_call(number, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});
+    if (__builtin_expect(is_about_mappings(number), 0)) {
+        long result;
+        if (mappings_syscall(number, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f}, &result))
+            return result;
+    }
     const struct call *call = __builtin_expect(pointers, 0) ? call_find(number) : NULL;
     if (call)
         return held_call(call, (const uint64_t[CALL_ARGUMENTS]){a, b, c, d, e, f});

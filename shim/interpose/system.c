@@ -21,7 +21,3 @@ STAND_IN(int, sched_setaffinity, (pid_t pid, size_t size, const cpu_set_t *set),
 STAND_IN(int, getitimer, (__itimer_which_t which, struct itimerval *out), (which, out), OUT_ONE(out))
 STAND_IN(int, setitimer, (__itimer_which_t which, const struct itimerval *value, struct itimerval *old),
          (which, value, old), IN_ONE(value), OUT_ONE(old))
-
-/* The net leaves calls about memory alone. */
-STAND_IN_ALWAYS(int, mincore, (void *start, size_t length, unsigned char *pages), (start, length, pages),
-                OUT(pages, length / 4096 + 1))

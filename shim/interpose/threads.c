@@ -13,7 +13,6 @@
 #include "../process/signals.h"
 #include "hooks.h"
 #include "parts.h"
-#include "signal.h"
 
 /* ---- threads that the program makes ---- */
 
@@ -35,7 +34,7 @@ static struct start begin(void *given)
     struct start start = *(struct start *) given;
     originals()->free(given);
     signals_open();
-    signal_inherit(start.believed);
+    signals_believe(start.believed);
     altstack_take();
     return start;
 }
@@ -65,7 +64,7 @@ static struct start *new_start(void *argument)
 {
     struct start *start = signals_claimed(SIGSEGV) ? originals()->malloc(sizeof *start) : NULL;
     if (start)
-        *start = (struct start){.argument = argument, .believed = signal_believed()};
+        *start = (struct start){.argument = argument, .believed = signals_believed()};
     return start;
 }
 

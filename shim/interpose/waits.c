@@ -110,10 +110,42 @@ STAND_IN(int, waitid, (idtype_t type, id_t id, siginfo_t *info, int flags), (typ
 
 /* ---- signals ---- */
 
-STAND_IN(int, sigwait, (const sigset_t *set, int *number), (set, number), IN_ONE(set), OUT_ONE(number))
-STAND_IN(int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), (set, info), IN_ONE(set), OUT_ONE(info))
-STAND_IN(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *timeout),
-         (set, info, timeout), IN_ONE(set), OUT_ONE(info), IN_ONE(timeout))
+/* One of ours that came while the thread believed it blocked (process/signals.h). Those that come while it waits, the kernel
+ * hands over. */
+static int take_held(const sigset_t *set, siginfo_t *info)
+{
+    siginfo_t held;
+    if (!signals_held() || !can_read(set))
+        return 0;
+    int number = signals_take_held(signals_ours_in(set), &held);
+    if (number && info) {
+        *info = held;
+        if (held.si_code == SI_TKILL) /* as libc tells it */
+            info->si_code = SI_USER;
+    }
+    return number;
+}
+
+VP_EXPORT int sigwait(const sigset_t *set, int *number)
+{
+    int held = take_held(set, NULL);
+    if (held)
+        *number = held;
+    return held ? 0 : GUARDED(originals()->sigwait(set, number), IN_ONE(set), OUT_ONE(number));
+}
+
+VP_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
+{
+    int held = take_held(set, info);
+    return held ? held : GUARDED(originals()->sigwaitinfo(set, info), IN_ONE(set), OUT_ONE(info));
+}
+
+VP_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
+{
+    int held = take_held(set, info);
+    return held ? held
+                : GUARDED(originals()->sigtimedwait(set, info, timeout), IN_ONE(set), OUT_ONE(info), IN_ONE(timeout));
+}
 
 VP_EXPORT int sigsuspend(const sigset_t *mask)
 {
@@ -123,7 +155,13 @@ VP_EXPORT int sigsuspend(const sigset_t *mask)
 }
 
 /* No net: it leaves the calls about masks alone. */
-STAND_IN_ALWAYS(int, sigpending, (sigset_t *set), (set), OUT_ONE(set))
+VP_EXPORT int sigpending(sigset_t *set)
+{
+    int result = ALWAYS_HELD(originals()->sigpending(set), OUT_ONE(set));
+    if (result == 0)
+        signals_add(set, signals_held());
+    return result;
+}
 
 /* ---- robust mutexes: the kernel looks at them when their holder ends, when nobody can be asked any more ---- */
 

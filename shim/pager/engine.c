@@ -205,7 +205,7 @@ static int arm_platform(struct engine *engine)
     struct arena *arena = engine->arena;
     struct live_runs runs = {.engine = engine, .pinned = true};
     arena_each(arena, list_runs, &runs);
-    size_t pinned = runs.n, bytes = (2 * (arena->ranges.count[RANGE_LIVE] + pinned) + 4096) * sizeof(struct extent);
+    size_t pinned = runs.n, bytes = (2 * (arena_count(arena) + pinned) + 4096) * sizeof(struct extent);
     runs.extents = os_map(bytes);
     if (!runs.extents)
         return -ENOMEM;
@@ -301,16 +301,21 @@ void engine_forget(struct engine *engine, const struct extent *extent)
 static void discard_pages(struct engine *engine, size_t page, size_t n)
 {
     struct extent extent = {engine_address_of(engine, page), n << engine->page_shift};
-    for (size_t i = page; i < page + n; i++) {
-        page_word was = own(engine, i);
+    uint64_t owned = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (untouched(engine, page + i))
+            continue;
+        page_word was = own(engine, page + i);
+        owned |= UINT64_C(1) << i;
         if (in_memory(was))
-            engine_account(engine, i, -1);
+            engine_account(engine, page + i, -1);
         engine_release_copy(engine, was);
     }
-    engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
+    if (owned)
+        engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
     engine->pf->ops->drop(engine->pf, &extent, 1);
-    for (size_t i = page; i < page + n; i++)
-        page_finish(&engine->pages[i], PAGE_FRESH);
+    for (; owned; owned &= owned - 1)
+        page_finish(&engine->pages[page + (size_t) __builtin_ctzll(owned)], PAGE_FRESH);
 }
 
 void engine_discard(struct engine *engine, const struct extent *extent)
@@ -359,20 +364,34 @@ static void note_move(const struct extent *from, int result)
                  (uint64_t) from->start, (uint64_t) -result);
 }
 
-/* Moves the words. The evictor is kept out, and nobody else has a pointer to either range. */
+/* The page's word at its target, which is ours meanwhile. A fault that was late may have filled the page there. */
+static void arrive(struct engine *engine, size_t target, page_word next)
+{
+    page_word was = own(engine, target);
+    if (in_memory(was)) {
+        struct extent extent = {engine_address_of(engine, target), engine_page_size(engine)};
+        engine_account(engine, target, -1);
+        engine->pf->ops->protect(engine->pf, extent.start, extent.length);
+        engine->pf->ops->drop(engine->pf, &extent, 1);
+    }
+    engine_release_copy(engine, was);
+    if (page_state(next) == PAGE_RESIDENT)
+        engine_account(engine, target, 1);
+    page_finish(&engine->pages[target], next);
+}
+
+/* Moves the words. The evictor is kept out, and no fault begins in either range; some may not be over. */
 static void move_words(struct engine *engine, size_t source, size_t target, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        page_word was = page_load(&engine->pages[source + i]);
-        if (was == PAGE_FRESH)
+        if (untouched(engine, source + i))
             continue;
-        page_word next = word_after_move(engine, was, target + i);
-        if (page_state(next) == PAGE_RESIDENT) {
+        page_word was = own(engine, source + i);
+        if (page_state(was) == PAGE_RESIDENT)
             engine_account(engine, source + i, -1);
-            engine_account(engine, target + i, 1);
-        }
-        __atomic_store_n(&engine->pages[source + i], PAGE_FRESH, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&engine->pages[target + i], next, __ATOMIC_SEQ_CST);
+        if (was != PAGE_FRESH)
+            arrive(engine, target + i, word_after_move(engine, was, target + i));
+        page_finish(&engine->pages[source + i], PAGE_FRESH);
     }
 }
 
@@ -590,7 +609,10 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
             spill_after_fork_parent(engine->spill);
         break;
     }
-    engine->pf->ops->fork(engine->pf, phase);
+    int result = engine->pf->ops->fork(engine->pf, phase);
+    if (result < 0)
+        log_warn("this child of fork cannot have its parent's large blocks (error %u): they give it SIGSEGV",
+                 (uint64_t) -result);
     engine->evict_shared = true;
     lock_release(&engine->evict_lock);
     lock_release(&engine->arena->lock);

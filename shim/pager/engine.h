@@ -19,6 +19,7 @@
 #include "../base/histogram.h"
 #include "../tier/tier.h"
 #include "page.h"
+#include "share.h"
 
 /* Eviction works through the arena a region at a time: the pages that one mask holds. */
 #define REGION_PAGES 64
@@ -50,6 +51,8 @@ struct pager_config {
     uint64_t budget;            /* bytes that the process may have in memory, whatever they are for */
     uint64_t (*resident)(void); /* bytes that it has now; cheap, async-signal-safe */
     uint64_t (*overhead)(void); /* bytes that resident() does not see but the limit counts: page tables; may be NULL */
+    /* What of the budget this process may have now, when others have a part in it; async-signal-safe; may be NULL. */
+    uint64_t (*allot)(const struct claim *mine);
     bool no_thread;             /* faults evict for themselves */
 };
 
@@ -67,6 +70,8 @@ struct pager {
     uint64_t overhead_at;
     uint64_t elsewhere;  /* bytes in memory that are neither arena nor pool: see apportion() */
     uint64_t last_used;
+    uint64_t moves;       /* pages that had come and gone by `moved_at` */
+    uint64_t moved_at;
     uint64_t interval_ns; /* how long it sleeps without a bell */
     unsigned ratio;       /* compressed size in 1/1024 of the page, smoothed; holder of the evict lock */
 };
@@ -112,6 +117,7 @@ struct engine {
     uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
+    bool locked;         /* the program has locked memory of the arena (mlock) */
     bool evict_shared;   /* a fork happened: pages may be shared with a child, which taking refuses */
 
     struct pager pager;

@@ -232,14 +232,16 @@ static size_t run_length(const struct evictor *evictor, size_t i)
 }
 
 /* The platform did not take it. -ENOENT: the program has dropped its memory behind our back. -EBUSY: the kernel has it in
- * hand for direct access, or a forked child shares it; only the latter can go by way of protection. */
+ * hand for direct access, or a forked child shares it; only the latter can go by way of protection. -EINVAL: the program
+ * has made it read-only, or locked it in memory. */
 static void not_taken(struct engine *engine, struct victim *victim, int64_t error)
 {
     if (error == -ENOENT) {
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page], PAGE_FRESH);
         victim->how = GONE;
-    } else if (error == -EBUSY && engine->evict_shared) {
+    } else if ((error == -EBUSY && engine->evict_shared) ||
+               (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
         victim->how = HELD;
     } else {
         give_back(engine, victim, false, 3);
@@ -475,7 +477,7 @@ static void store(struct engine *engine)
     store_raw(engine, raw);
     evictor->refused = false;
     for (size_t i = 0; i < evictor->count; i++)
-        evictor->refused |= evictor->victims[i].content && !evictor->victims[i].stored;
+        evictor->refused |= evictor->victims[i].how != GONE && !evictor->victims[i].stored;
 }
 
 /* ---- freeing ---- */

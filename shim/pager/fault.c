@@ -64,11 +64,12 @@ static size_t place(struct engine *engine, size_t page, size_t n, const void *co
 }
 
 /* What a fault comes to that got `done` of its pages in. Some of them suffice: the program asks again. */
-static enum fault_result placed_some(size_t done, int error)
+static enum fault_result placed_some(const struct engine *engine, size_t page, size_t done, int error)
 {
     if (done > 0)
         return FAULT_HEALED;
-    log_warn("a page cannot be given memory (error %u): the program gets SIGBUS", (uint64_t) error);
+    log_warn("page %x cannot be given memory (error %u): the program gets SIGBUS",
+             (uint64_t) engine_address_of(engine, page), (uint64_t) error);
     return FAULT_POISONED;
 }
 
@@ -95,6 +96,40 @@ static bool take_fresh(struct engine *engine, size_t page)
     return page_swap(&engine->pages[page], &fresh, PAGE_FILLING);
 }
 
+/* What a fault where nothing is allocated comes to: what changes there will soon be something else. */
+static enum fault_result changing(struct engine *engine, size_t page)
+{
+    if (!arena_is_changing(engine->arena, engine_address_of(engine, page)))
+        return FAULT_FOREIGN;
+    os_yield();
+    return FAULT_HEALED;
+}
+
+static void give_back_fresh(struct engine *engine, size_t first, size_t end)
+{
+    for (; first < end; first++)
+        owned_becomes(engine, first, PAGE_FRESH);
+}
+
+/* The pages are owned: gives back those that are no longer part of what `page` belongs to. Whoever takes memory away makes it
+ * BUSY first and owns its pages second: one of the two sees the other. Returns false when none is left. */
+static bool still_there(struct engine *engine, size_t page, size_t *first, size_t *end)
+{
+    struct extent live;
+    if (!arena_extent(engine->arena, engine_address_of(engine, page), &live)) {
+        give_back_fresh(engine, *first, *end);
+        return false;
+    }
+    size_t low = engine_page_of(engine, live.start), high = low + (live.length >> engine->page_shift);
+    low = low > *first ? low : *first;
+    high = high < *end ? high : *end;
+    give_back_fresh(engine, *first, low);
+    give_back_fresh(engine, high, *end);
+    *first = low;
+    *end = high;
+    return true;
+}
+
 /* `page` is ours. Takes its fresh neighbours within the window along, places zeros in all of them. */
 static enum fault_result fill_fresh(struct engine *engine, size_t page, const struct extent *live)
 {
@@ -104,6 +139,8 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
         first--;
     while (end < high && take_fresh(engine, end))
         end++;
+    if (!still_there(engine, page, &first, &end))
+        return changing(engine, page);
 
     int error;
     size_t done = place(engine, first, end - first, NULL, true, &error);
@@ -114,14 +151,14 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
         owned_becomes(engine, i, in ? PAGE_RESIDENT | PAGE_YOUNG : PAGE_FRESH);
     }
     count(&engine->counters.zero_fills, done);
-    return placed_some(done, error);
+    return placed_some(engine, page, done, error);
 }
 
 static enum fault_result serve_fresh(struct engine *engine, size_t page)
 {
     struct extent live;
     if (!arena_extent(engine->arena, engine_address_of(engine, page), &live))
-        return FAULT_FOREIGN;
+        return changing(engine, page);
     return take_fresh(engine, page) ? fill_fresh(engine, page, &live) : FAULT_HEALED;
 }
 
@@ -286,7 +323,7 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
             return_page(engine, refill, i);
     }
     count(&engine->counters.refills, done);
-    return placed_some(done, error);
+    return placed_some(engine, refill->first, done, error);
 }
 
 /* What a fault's neighbours tell: whether it belongs to a stream, and what the stream does. */

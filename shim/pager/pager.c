@@ -1,7 +1,7 @@
 /*
  * pager.c: the budget and the pager's thread.
  *
- * The budget is for the whole process. What it holds outside the arena (its own small memory, the pool, our tables) is
+ * The budget is for the whole process, which may share it with others (share.h). What it holds outside the arena (its own small memory, the pool, our tables) is
  * read from the kernel; what is left is the arena's. Faults wait at the limit; the thread evicts from the high down to
  * the low watermark before they have to.
  *
@@ -95,18 +95,58 @@ static void note_peak(const struct tier *tier, struct tier_peak *peak)
     peak->held_bytes = stats.held_bytes > peak->held_bytes ? stats.held_bytes : peak->held_bytes;
 }
 
+/* For how long a process that had pages come back or leave is taken to want more memory. */
+#define PRESSED_NS (UINT64_C(2) * 1000000000)
+
+static bool is_pressed(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    uint64_t now = os_now_ns(), moves = __atomic_load_n(&engine->counters.refills, __ATOMIC_RELAXED) +
+                                        __atomic_load_n(&engine->counters.evictions, __ATOMIC_RELAXED);
+    if (moves != pager->moves)
+        pager->moved_at = now;
+    pager->moves = moves;
+    return pager->moved_at && now - pager->moved_at < PRESSED_NS;
+}
+
+static uint64_t stored(const struct tier *tier)
+{
+    struct tier_stats stats = {0};
+    if (tier)
+        tier->ops->stats(tier, &stats);
+    return stats.records;
+}
+
+/* What memory would be of use: what there is, room to grow before the next look, and, where pages come and go, all that
+ * is stored. What lies there untouched asks for nothing. */
+static uint64_t demand(struct engine *engine, uint64_t used)
+{
+    uint64_t room = used / 8 > engine->pager.config.budget / 16 ? used / 8 : engine->pager.config.budget / 16;
+    uint64_t absent = is_pressed(engine) ? stored(engine->pool) + stored(engine->spill) : 0;
+    return used + room + (absent << engine->page_shift);
+}
+
+/* This process's part of the budget. */
+static uint64_t allotted(struct engine *engine, uint64_t used, uint64_t other)
+{
+    const struct pager_config *config = &engine->pager.config;
+    if (!config->allot)
+        return config->budget;
+    return config->allot(&(struct claim){.use = used, .firm = other + FLOOR_BYTES, .demand = demand(engine, used)});
+}
+
 /* Shares the budget out. Holder of the evict lock. */
 static void apportion(struct engine *engine)
 {
     struct pager *pager = &engine->pager;
-    /* The kernel's counters are a little behind, and so are we: some pages are in motion. */
-    uint64_t margin = pager->config.budget / 64 + 32 * engine_page_size(engine);
-    uint64_t budget = minus(pager->config.budget, margin);
     bool fade = tick(pager);
     uint64_t used = pager->config.resident() + pager->overhead, pool = pool_held(engine);
     uint64_t resident = __atomic_load_n(&engine->resident, __ATOMIC_RELAXED) << engine->page_shift;
     uint64_t other = elsewhere(pager, minus(used, resident + pool), fade);
-    uint64_t paged = minus(budget, other); /* what arena and pool have between them */
+    uint64_t whole = allotted(engine, used, other);
+    /* The kernel's counters are a little behind, and so are we: some pages are in motion. */
+    uint64_t margin = whole / 64 + 32 * engine_page_size(engine);
+    uint64_t paged = minus(whole, margin + other); /* what arena and pool have between them */
     if (engine->pool)
         evict_shrink_pool(engine, pool_share(pager, paged));
     pool = pool_held(engine);

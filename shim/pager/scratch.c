@@ -7,7 +7,8 @@
 #define ALL_TAKEN ((UINT32_C(1) << SCRATCH_SLOTS) - 1)
 
 struct scratch {
-    uint32_t taken; /* a bit a slot; futex */
+    uint32_t taken;   /* a bit a slot; futex */
+    uint32_t waiting; /* threads that sleep, or are about to; any thread */
     size_t pages_size, records_size, size;
     unsigned char *slots;
     unsigned char lists[SCRATCH_SLOTS][SCRATCH_LISTS] __attribute__((aligned(16)));
@@ -44,7 +45,9 @@ struct scratch_slot scratch_take(struct scratch *scratch)
     for (;;) {
         uint32_t taken = __atomic_load_n(&scratch->taken, __ATOMIC_RELAXED);
         if (taken == ALL_TAKEN) {
+            __atomic_fetch_add(&scratch->waiting, 1, __ATOMIC_SEQ_CST);
             os_futex_wait(&scratch->taken, taken, 0, false);
+            __atomic_fetch_sub(&scratch->waiting, 1, __ATOMIC_SEQ_CST);
             continue;
         }
         unsigned index = (unsigned) __builtin_ctz(~taken);
@@ -56,11 +59,16 @@ struct scratch_slot scratch_take(struct scratch *scratch)
     }
 }
 
+/* Each slot that comes back wakes one, not only the first: others may come back before who was woken has taken his. */
 void scratch_give(struct scratch *scratch, struct scratch_slot slot)
 {
-    uint32_t old = __atomic_fetch_and(&scratch->taken, ~(UINT32_C(1) << slot.index), __ATOMIC_RELEASE);
-    if (old == ALL_TAKEN)
+    __atomic_fetch_and(&scratch->taken, ~(UINT32_C(1) << slot.index), __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&scratch->waiting, __ATOMIC_SEQ_CST))
         os_futex_wake(&scratch->taken, 1, false);
 }
 
-void scratch_reset(struct scratch *scratch) { __atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE); }
+void scratch_reset(struct scratch *scratch)
+{
+    __atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&scratch->waiting, 0, __ATOMIC_RELEASE);
+}

@@ -14,6 +14,8 @@
 
 static uint64_t get(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 
+static uint32_t get32(const uint32_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+
 static void collect_tiers(struct vp_stats *out)
 {
     struct engine *engine = &vp.engine;
@@ -29,6 +31,15 @@ static void collect_tiers(struct vp_stats *out)
         out->spill_reads = stats.loads;
         out->spill_writes = stats.stores;
     }
+}
+
+/* Where the budget was never divided, it is this process's. */
+static void collect_tree(struct vp_stats *out)
+{
+    bool alone = get32(&vp.tree.processes) == 0;
+    out->tree_processes = alone ? 1 : get32(&vp.tree.processes);
+    out->tree_bytes = alone ? out->resident_bytes : get(&vp.tree.use);
+    out->share_bytes = alone ? out->ram_budget_bytes : get(&vp.tree.share);
 }
 
 void report_collect(struct vp_stats *out)
@@ -55,12 +66,13 @@ void report_collect(struct vp_stats *out)
         .armed = __atomic_load_n(&engine->trapping, __ATOMIC_RELAXED),
     };
     collect_tiers(out);
+    collect_tree(out);
 }
 
 __attribute__((visibility("default"))) int vp_stats(struct vp_stats *out, size_t size)
 {
     struct vp_stats all;
-    if (!vp.arena.ready) {
+    if (!arena_is_here(&vp.arena)) {
         errno = ENOSYS;
         return -1;
     }
@@ -117,6 +129,9 @@ static void build_json(struct text *text, const struct vp_stats *stats)
     NUMBER(spill_writes);
     NUMBER(poisoned_pages);
     NUMBER(pins);
+    NUMBER(tree_processes);
+    NUMBER(tree_bytes);
+    NUMBER(share_bytes);
 #undef NUMBER
     add_string(text, "guard", guard_name());
     text_addf(text, "\"stopped_calls\": %u, ", __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
@@ -160,6 +175,27 @@ static void write_stats(const struct vp_stats *stats)
 
 /* ---- for people ---- */
 
+/* What the large blocks and mappings cannot have been of the peak. */
+static uint64_t outside(const struct vp_stats *stats)
+{
+    return stats->peak_resident_bytes > stats->peak_live_bytes ? stats->peak_resident_bytes - stats->peak_live_bytes : 0;
+}
+
+/* Below this nobody needs paging. */
+#define WORTH_PAGING (UINT64_C(64) << 20)
+
+static bool mostly_outside(const struct vp_stats *stats)
+{
+    return stats->peak_resident_bytes >= WORTH_PAGING && outside(stats) > stats->peak_resident_bytes / 2;
+}
+
+static void add_outside(struct text *text, const struct vp_stats *stats)
+{
+    if (mostly_outside(stats))
+        text_addf(text, "  outside     at least %z of the peak were small objects%s\n", outside(stats),
+                  vp.options.small ? "" : ": with --small they are paged too");
+}
+
 static void write_summary(const struct vp_stats *stats)
 {
     char buffer[2048], program[1024];
@@ -168,6 +204,7 @@ static void write_summary(const struct vp_stats *stats)
     text_addf(&text, "vp[%u]: summary of %s\n", (uint64_t) os_process_id(), program);
     text_addf(&text, "  memory      peak %z resident (budget %z), peak %z in large blocks\n", stats->peak_resident_bytes,
               stats->ram_budget_bytes, stats->peak_live_bytes);
+    add_outside(&text, stats);
     text_addf(&text, "  paging      %s by %s; %u faults (p50 %u ns, p99 %u ns), %u evictions, %u rescues\n",
               stats->armed ? "armed" : "not needed", vp.platform.ops ? vp.platform.ops->name : "nothing", stats->faults,
               stats->fault_ns_p50, stats->fault_ns_p99, stats->evictions, stats->rescues);
@@ -176,6 +213,9 @@ static void write_summary(const struct vp_stats *stats)
               stats->spilled_bytes, stats->spill_writes, stats->spill_reads);
     text_addf(&text, "  calls       guarded by %s; %u pinned, %u stopped\n", guard_name(), stats->pins,
               __atomic_load_n(&guard.stopped, __ATOMIC_RELAXED));
+    if (stats->tree_processes > 1)
+        text_addf(&text, "  shared      the budget, by %u processes with %z; this one's share %z\n", stats->tree_processes,
+                  stats->tree_bytes, stats->share_bytes);
     if (stats->poisoned_pages)
         text_addf(&text, "  LOST        %u pages could not be read back\n", stats->poisoned_pages);
     log_raw(buffer, text.length);
@@ -189,6 +229,7 @@ void report_at_exit(void)
     report_collect(&stats);
     if (vp.options.stats[0])
         write_stats(&stats);
-    if (vp.options.summary && stats.peak_live_bytes > 0) /* a shell script's hundred small helpers say nothing */
+    /* A shell script's hundred small helpers say nothing. */
+    if (vp.options.summary && (stats.peak_live_bytes > 0 || mostly_outside(&stats)))
         write_summary(&stats);
 }

@@ -9,7 +9,7 @@
 #include "../../platform/os.h"
 #include "../interpose/hooks.h"
 
-const int signals_list[SIGNALS_OURS] = {SIGSEGV, SIGBUS, SIGSYS};
+const int signals_list[SIGNALS_OURS] = {SIGBUS, SIGSEGV, SIGSYS};
 
 static struct {
     signal_server server;
@@ -17,6 +17,12 @@ static struct {
     uint32_t changes;               /* odd while `program` is being written */
     uint32_t owner;                 /* the process whose dispositions these are; 0 until installed */
 } state;
+
+/* What the thread believes to have blocked, and what came meanwhile. */
+static __thread __attribute__((tls_model("initial-exec"))) struct {
+    uint8_t believed, held; /* a bit each */
+    siginfo_t infos[SIGNALS_OURS];
+} mine;
 
 /* Its place in the list, or SIGNALS_OURS. */
 static size_t slot_of(int number)
@@ -37,12 +43,74 @@ void signals_after_fork_child(void)
 {
     if (state.owner)
         state.owner = os_process_id();
+    mine.held = 0;
 }
 
 void signals_strip(sigset_t *set)
 {
     for (size_t i = 0; i < SIGNALS_OURS; i++)
         sigdelset(set, signals_list[i]);
+}
+
+uint8_t signals_ours_in(const sigset_t *set)
+{
+    uint8_t bits = 0;
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        bits |= (uint8_t) ((sigismember(set, signals_list[i]) == 1) << i);
+    return bits;
+}
+
+void signals_add(sigset_t *set, uint8_t bits)
+{
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        if (bits & 1u << i)
+            sigaddset(set, signals_list[i]);
+}
+
+/* ---- what the thread believes to have blocked ---- */
+
+uint8_t signals_believed(void) { return mine.believed; }
+
+uint8_t signals_held(void) { return mine.held; }
+
+/* As the kernel has it, of each the first. */
+static void hold(const siginfo_t *info)
+{
+    size_t slot = slot_of(info->si_signo);
+    if (!(mine.held & 1u << slot))
+        mine.infos[slot] = *info;
+    mine.held |= (uint8_t) (1u << slot);
+}
+
+int signals_take_held(uint8_t bits, siginfo_t *info)
+{
+    size_t slot = 0;
+    while (slot < SIGNALS_OURS && !(mine.held & bits & 1u << slot))
+        slot++;
+    if (slot == SIGNALS_OURS)
+        return 0;
+    *info = mine.infos[slot];
+    mine.held &= (uint8_t) ~(1u << slot);
+    return info->si_signo;
+}
+
+static void send_again(int number, siginfo_t *info)
+{
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), number, info);
+}
+
+static void let_in(uint8_t bits)
+{
+    siginfo_t info;
+    for (int number; (number = signals_take_held(bits, &info)) != 0;)
+        send_again(number, &info);
+}
+
+void signals_believe(uint8_t bits)
+{
+    mine.believed = bits;
+    if (__builtin_expect(mine.held & ~bits, 0))
+        let_in((uint8_t) ~bits);
 }
 
 /* ---- what the program has set ---- */
@@ -119,7 +187,7 @@ static void die(int number, siginfo_t *info, bool again)
     action.sa_handler = SIG_DFL;
     next.sigaction(number, &action, NULL);
     if (again)
-        syscall(SYS_rt_tgsigqueueinfo, getpid(), os_thread_id(), number, info);
+        send_again(number, info);
 }
 
 /*
@@ -146,7 +214,6 @@ static void call_handler(const struct sigaction *action, int number, siginfo_t *
     if (action->sa_flags & SA_RESETHAND) {
         struct sigaction reset = *action;
         reset.sa_handler = SIG_DFL;
-        reset.sa_flags &= ~SA_SIGINFO;
         set_program_action(number, &reset);
     }
     *frame = action->sa_flags & SA_NODEFER ? 0 : (uintptr_t) __builtin_frame_address(0);
@@ -157,11 +224,24 @@ static void call_handler(const struct sigaction *action, int number, siginfo_t *
         action->sa_handler(number);
     next.pthread_sigmask(SIG_SETMASK, &before, NULL);
     *frame = outer;
+    if (!outer)
+        let_in((uint8_t) (1u << slot_of(number) & ~mine.believed));
+}
+
+/* Whether the kernel, if it knew what the thread believes, would keep the signal for later. */
+static bool is_for_later(int number, const siginfo_t *info, const void *context)
+{
+    return !is_fault(info) && info->si_code != SI_KERNEL &&
+           (mine.believed & 1u << slot_of(number) || is_inside_handler(number, context));
 }
 
 static void to_program(int number, siginfo_t *info, void *context)
 {
     struct sigaction action = program_action(number);
+    if (is_for_later(number, info, context)) {
+        hold(info);
+        return;
+    }
     if (action.sa_handler == SIG_IGN && !is_fault(info) && info->si_code != SI_KERNEL)
         return;
     if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN ||
@@ -201,6 +281,10 @@ void signals_uninstall(void)
 {
     for (size_t i = 0; state.owner && i < SIGNALS_OURS; i++)
         next.sigaction(signals_list[i], &state.program[i], NULL);
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    signals_add(&blocked, mine.believed);
+    next.pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     state.owner = 0;
 }
 
@@ -212,14 +296,19 @@ int signals_install(signal_server server)
         memset(&action, 0, sizeof action);
         action.sa_sigaction = handler;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. */
-        sigfillset(&action.sa_mask);
+        /* No handler of the program's may run while a page is in motion: it could touch that page, or longjmp away. Nor
+         * one of libc's, by which a thread is cancelled: sigfillset() would leave that out. */
+        memset(&action.sa_mask, 0xff, sizeof action.sa_mask);
         signals_strip(&action.sa_mask);
         if (next.sigaction(signals_list[i], &action, &state.program[i]) < 0)
             return -errno;
     }
     state.owner = os_process_id();
-    return -signals_open(); /* a parent may have left them blocked, which would turn every fault into death */
+    /* A parent may have left them blocked, which would turn every fault into death. */
+    sigset_t before;
+    if (next.pthread_sigmask(SIG_SETMASK, NULL, &before) == 0)
+        mine.believed = signals_ours_in(&before);
+    return -signals_open();
 }
 
 int signals_open(void)

@@ -1,4 +1,5 @@
 #include "doctor.h"
+#include "allocator.h"
 #include "lines.h"
 #include "../../platform/os.h"
 #include "../../platform/platform.h"
@@ -106,6 +107,16 @@ static void print_budget(const struct options *options)
     print_spill(options);
 }
 
+static void print_allocator(void)
+{
+    char path[512];
+    puts("\nSmall objects (--small)");
+    if (allocator_find(path, sizeof path))
+        line("allocator", "%s", path);
+    else
+        line("allocator", "none: %s", allocator_none);
+}
+
 int doctor_report(const struct options *options)
 {
     struct memory_limits limits;
@@ -114,5 +125,6 @@ int doctor_report(const struct options *options)
     print_machine(&limits);
     bool usable = print_backends(options->trap);
     print_budget(options);
+    print_allocator();
     return usable ? 0 : 1;
 }

@@ -8,7 +8,9 @@
 #include "../../platform/platform.h"
 #include "../options.h"
 #include "../process/memory.h"
+#include "../process/tree.h"
 #include "../tier/spill_file.h"
+#include "allocator.h"
 #include "doctor.h"
 #include "program.h"
 
@@ -143,6 +145,9 @@ static char *value_for_shim(const struct option *option, const struct options *p
     }
 }
 
+/* --ram is among the options. */
+static bool own_budget;
+
 static void option_give(const struct option *option, const char *text)
 {
     static struct options parsed;
@@ -153,6 +158,7 @@ static void option_give(const struct option *option, const char *text)
     char *value = value_for_shim(option, &parsed, text);
     variable_set(option->variable, value);
     free(value);
+    own_budget |= option->offset == offsetof(struct options, ram);
 }
 
 /* What stands for an argument that is not there, NULL where one must be. */
@@ -263,8 +269,17 @@ static bool is_library(const char *entry, size_t length)
     return ends_so && (length == n || entry[length - n - 1] == '/');
 }
 
-/* Ours, then those that the user preloads, without another copy of ours: two shims would fight over the faults. */
-static void preload(const char *library)
+static char *allocator_needed(void)
+{
+    char path[PATH_MAX];
+    if (!allocator_find(path, sizeof path))
+        die(UNREACHABLE, "--small needs an allocator that maps its memory, and there is none: %s", allocator_none);
+    return format_new("%s", path);
+}
+
+/* Ours, then those that the user preloads, without another copy of ours: two shims would fight over the faults. Then the
+ * allocator for small objects (NULL: libc's own): one that the user preloads comes first. */
+static void preload(const char *library, char *allocator)
 {
     if (strpbrk(library, program_separators))
         die(UNREACHABLE, "%s: %s cannot name a file with one of \"%s\" in its path", library, program_preload,
@@ -280,8 +295,32 @@ static void preload(const char *library)
         }
         entry += length + (entry[length] != '\0');
     }
+    if (allocator) {
+        char *longer = format_new("%s:%s", list, allocator);
+        free(list);
+        free(allocator);
+        list = longer;
+    }
     variable_set(program_preload, list);
     free(list);
+}
+
+/* ---- one budget for the tree ---- */
+
+/* Under another vprun the program is one more of its tree, unless it is given a budget of its own. Where there can be no
+ * tree, each process has the budget to itself. */
+static void tree_give(void)
+{
+    char text[SEGMENT_TEXT_MAX];
+    int outer = segment_find(getenv(SEGMENT_VARIABLE), sizeof(struct tree_table));
+    if (outer >= 0 && !own_budget)
+        return;
+    if (outer >= 0)
+        os_close(outer);
+    if (tree_found(text) >= 0)
+        variable_set(SEGMENT_VARIABLE, text);
+    else
+        unsetenv(SEGMENT_VARIABLE);
 }
 
 /* ---- the program ---- */
@@ -339,6 +378,7 @@ int main(int argc, char **argv)
         die(USAGE, "the program to run is missing; allowed: vprun [OPTION]... [--] PROGRAM [ARGUMENT]...");
     spill_check(&options);
     program_check(*program, path, sizeof path);
-    preload(library_find());
+    preload(library_find(), options.small ? allocator_needed() : NULL);
+    tree_give();
     program_become(path, program);
 }

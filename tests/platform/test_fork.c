@@ -2,6 +2,8 @@
 #include "contract.h"
 
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGES 16
@@ -212,6 +214,54 @@ static void an_unarmed_parent_arms_later(void)
     check_read_traps(page_at(2), heal_zero);
 }
 
+/* A child that nobody has told of: it may die of an absent page, but not take it for zeros. Before and after a fork that
+ * was told of, which has to let the memory through. */
+static void strangers_read_no_zeros(void)
+{
+    start_half_filled();
+    for (int i = 0; i < 2; i++) {
+        int status;
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            signal(SIGSEGV, SIG_DFL);
+            signal(SIGBUS, SIG_DFL);
+            load(page_at(1));
+            _exit(0);
+        }
+        CHECK_EQ(waitpid(child, &status, 0), child);
+        CHECK(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS));
+        child = fork_arena();
+        check_read_traps(page_at(3 + 2 * (size_t) i), heal_zero);
+        CHECK(pattern_is((void *) page_at(2), pf.page, 2));
+        if (child == 0)
+            _exit(0);
+        check_child(child);
+    }
+}
+
+/* Nothing can be opened in the child. */
+static void a_child_without_descriptors_reads_no_zeros(void)
+{
+    int status;
+    struct rlimit none = {0, 0};
+    start_half_filled();
+    CHECK_EQ(OP(fork, FORK_BEFORE), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        setrlimit(RLIMIT_NOFILE, &none);
+        CHECK(OP(fork, FORK_CHILD) < 0);
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGBUS, SIG_DFL);
+        load(page_at(1));
+        _exit(0);
+    }
+    CHECK_EQ(OP(fork, FORK_PARENT), 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS));
+    check_read_traps(page_at(1), heal_zero);
+}
+
 static void forks_leak_no_descriptors(void)
 {
     start_half_filled();
@@ -286,6 +336,8 @@ int main(int argc, char **argv)
         CASE(grandchildren_trap_too),
         CASE(a_child_outlives_its_parent),
         CASE(an_unarmed_parent_arms_later),
+        CASE(strangers_read_no_zeros),
+        CASE(a_child_without_descriptors_reads_no_zeros),
         CASE(forks_leak_no_descriptors),
         CASE(generations_leak_no_descriptors),
         CASE(signal_masks_survive),

@@ -203,7 +203,7 @@ static void files_open_and_errors_are_returned(void)
     CHECK_EQ(os_close(-1), -EBADF);
     CHECK_EQ(errno, 4242);
     int fd = os_open("/var/tmp", O_TMPFILE | O_RDWR, 0600);
-    CHECK(fd >= 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
+    CHECK(fd >= 100 && (fcntl(fd, F_GETFD) & FD_CLOEXEC)); /* out of the program's way at once */
     CHECK_EQ(os_pwrite(fd, "hello", 5, UINT64_C(5) << 32), 5);
     CHECK_EQ(os_pread(fd, text, sizeof text, (UINT64_C(5) << 32) + 1), 4);
     CHECK(memcmp(text, "ello", 4) == 0);

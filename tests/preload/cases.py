@@ -4,9 +4,12 @@
     cases.py SUITE    prints one line a test of SUITE (ci or soak): CASE MODE BACKEND USER TIMEOUT   (for meson.build)
 """
 
+import os
 import random
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 
@@ -24,6 +27,7 @@ MODES = {
     "lazy": Mode(("--lazy",), lazy=True),
     "floor": Mode(("--ram", "32M"), 32),  # the smallest --ram there is
     "ram64": Mode(("--ram", "64M"), 64),
+    "ram128": Mode(("--ram", "128M"), 128),
     "ram256": Mode(("--ram", "256M"), 256),
     "ram512": Mode(("--ram", "512M"), 512),
     "lazy64": Mode(("--ram", "64M", "--lazy"), 64, lazy=True),
@@ -53,12 +57,30 @@ class Case:
     outside: int = 4  # MiB of its other memory, about
     huge: bool = False  # its blocks exceed the default budget too: paging arms in any mode
     above_cap: bool = False  # may exceed the budget
+    not_on: tuple = ()  # backends that cannot do it; the README says so
     spilled: Optional[int] = None  # MiB of spill file that each process sees, at most
     options: tuple = ()  # further options for vprun
     wrapper: tuple = ()  # what starts vprun
     environment: dict = field(default_factory=dict)
     needs: tuple = ()  # programs
+    libraries: tuple = ()  # that the loader has to find
     timeout: int = 60  # seconds, of one run
+
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+
+def python_program(name):
+    return lambda context: [context.python(), str(PROGRAMS / name)]
+
+
+def java_class(context):
+    subprocess.run(["javac", "-d", context.directory, PROGRAMS / "Habits.java"], check=True)
+
+
+def go_program(context):
+    environment = {**os.environ, "GOCACHE": str(context.directory / "go"), "CGO_ENABLED": "1", "GOFLAGS": "", "GO111MODULE": "off"}
+    subprocess.run(["go", "build", "-o", context.directory / "habits", PROGRAMS / "habits.go"], check=True, env=environment)
 
 
 def shell(script):
@@ -156,9 +178,33 @@ ls .git/objects/pack
 git status --short
 """
 
+# As much the shell's own children as those that become programs.
+SHELL = """
+for i in $(seq 400); do /bin/true; done
+for i in $(seq 300); do x=$(echo $i); [ "$x" = $i ] || echo wrong; done
+y=0
+for i in $(seq 300); do (exit $((i % 7))) || y=$((y + $?)); done
+echo $x $y
+"""
+
 XZ = 'xz -6 -c "$INPUT/text" > text.xz && xz -dc text.xz | cmp - "$INPUT/text" && xz -lv text.xz | grep -c CRC64'
 ZSTD = 'zstd -q -3 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 text.zst | cmp - "$INPUT/text"'
 TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
+
+
+JAVA = f'javac -d . {PROGRAMS}/Big.java; java -Xmx800m -XX:+Use%sGC -cp . Big %d; rm *.class'
+SQLITE = """
+sqlite3 :memory: "
+CREATE TABLE t(a INTEGER, b TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+    INSERT INTO t SELECT i * 7919 %% 1000003, 'row ' || i || ' of many' FROM n;
+CREATE INDEX x ON t(a);
+CREATE INDEX y ON t(b);
+SELECT count(*), sum(a), max(b) FROM t;
+SELECT sum(length(b)) FROM t WHERE a BETWEEN 1000 AND 500000;
+SELECT * FROM t ORDER BY a LIMIT 3;
+PRAGMA integrity_check;"
+"""
 
 
 # ---- torture ----
@@ -208,6 +254,13 @@ def holds(calls, **fields):
     return Case(victim(f"holds_{calls}"), touched=96, files=False, outside=40 if calls == "exec" else 10, **fields)
 
 
+def tree(what, seconds, text, times=2, **fields):
+    """Processes that share the budget. `times` that much is touched by those that write statistics."""
+    return Case(
+        lambda context: context.victim("tree", what, context.budget, seconds), expect=says(text + "\n"), stderr=False,
+        touched=lambda context: context.scaled(times, 0), timeout=6 * seconds + 60, **fields)
+
+
 # ---- the table ----
 
 CASES = {
@@ -235,6 +288,54 @@ CASES = {
         ci="lazy ram256", soak="default ram64 ram64:mprotect"),
     "tar": Case(
         shell(TAR), prepare=source_tree, needs=("tar", "zstd"), outside=400, ci="lazy", soak="default ram64"),
+
+    # Those that map their memory themselves, with data of at least three times the budget.
+    "java_serial": Case(
+        shell(JAVA % ("Serial", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False,
+        above_cap=True, ci="ram128@nobody", soak="lazy ram128:uffd-thread"),
+    "java_g1": Case(
+        shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
+        ci="ram128", soak="lazy ram128@nobody"),
+    "redis": Case(
+        lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "90000"], needs=("redis-server",),
+        outside=600, timeout=200, stderr=False, above_cap=True, ci="lazy floor", soak="ram64 floor@nobody"),
+    "dictionary": Case(
+        lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "900000"], outside=600, timeout=200,
+        above_cap=True, ci="ram64@nobody", soak="lazy floor"),
+    "dictionary_small": Case(
+        lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "900000"], outside=600, timeout=200,
+        above_cap=True, options=("--small",), libraries=("libmimalloc.so.2",), ci="ram64", soak="lazy floor"),
+    "sqlite_small": Case(
+        shell(SQLITE % 400_000), needs=("sqlite3",), outside=600, timeout=200, options=("--small",),
+        libraries=("libmimalloc.so.2",), above_cap=True, ci="floor", soak="lazy floor@nobody"),
+    **{f"small_tree_{name}": Case(
+        victim("small_tree", 1500000), outside=600, timeout=300, above_cap=True, options=("--small",),
+        environment={"LD_PRELOAD": library}, libraries=(library,), ci="lazy", soak="ram64")
+       for name, library in (("mimalloc", "libmimalloc.so.2"), ("jemalloc", "libjemalloc.so.2"))},
+    # Programs with a life of their own: signals, stacks, children.
+    "java": Case(
+        lambda context: ["java", "-XX:+UseSerialGC", "-Xmx64m", "-Xss512k", "-XX:MaxDirectMemorySize=200m", "-cp", "..", "Habits"],
+        prepare=java_class, needs=("java", "javac"), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal", soak="default ram64:mprotect ram64@nobody"),
+    "node": Case(
+        lambda context: ["node", str(PROGRAMS / "habits.js")], needs=("node",), touched=96, outside=400, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "go": Case(
+        lambda context: ["../habits"], prepare=go_program, needs=("go", "gcc"), touched=96, outside=40, timeout=120,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "faulthandler": Case(
+        python_program("faulthandler_habits.py"), needs=("python3",), files=False, touched=96, outside=20, above_cap=True,
+        ci="lazy ram64:uffd-signal ram64:mprotect", soak="default ram64@nobody"),
+    "multiprocessing": Case(
+        python_program("pools.py"), needs=("python3",), touched=96, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "server": Case(
+        python_program("server.py"), needs=("python3",), touched=80, outside=400, timeout=120, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak="default ram64@nobody"),
+    "shell_bash": Case(shell(SHELL), outside=400, timeout=120, ci="lazy ram64", soak="default ram64:mprotect"),
+    "shell_dash": Case(
+        lambda context: ["dash", "-ec", SHELL], needs=("dash",), outside=400, timeout=120, ci="lazy",
+        soak="default ram64:mprotect"),
 
     # Allocation.
     "alloc_semantics": Case(
@@ -279,15 +380,84 @@ CASES = {
     "fork_spill": Case(
         victim("fork_spill", 128), expect=says("data intact\n"), touched=128, above_cap=True, spilled=512, timeout=120,
         ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    "map_fuzz": Case(
+        victim("map_fuzz", 10000), expect=says("10000 steps alike\n"), touched=24, timeout=120,
+        ci="default lazy:uffd-signal lazy:uffd-signal@nobody floor:uffd-signal floor:uffd-thread"),
+    "map_fuzz_million": Case(
+        victim("map_fuzz", 1000000, 2), expect=says("1000000 steps alike\n"), touched=24, timeout=1800,
+        soak="floor:uffd-signal lazy:uffd-signal"),
+    # Behind the filters of one ancestor, and of two.
+    "leftovers": Case(
+        lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
+        ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody"),
     **{f"signal_{mode}": Case(
         victim("signal_own_segv", mode), touched=96, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")) for mode in ("handler", "bus", "null", "raise", "default", "signal")},
     **{f"manners_{what}": Case(
         victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
-    "manners_forks": Case(
-        victim("manners", "forks"), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
-        soak=EVERY_BACKEND.format("floor")),
+    **{f"manners_{what}": Case(
+        victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
+        soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
+    **{f"signals_{mode}": Case(
+        victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
+        soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
+    # Memory near the budget, but below it: what is in memory is looked at again and again.
+    "descriptors_lowest": Case(
+        victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
+    "descriptors_loops": Case(
+        victim("descriptors", "loops"), touched=96, above_cap=True, files=False, outside=20,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
+    **{f"habits_{mode}": Case(
+        victim("habits", mode), touched=0 if mode == "barrier" else 96, outside=16, files=False,
+        ci="default lazy ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64"))
+       for mode in ("barrier", "probe", "crash")},
+    # Protections that the program sets are honoured where memory traps by other means.
+    "habits_barrier_large": Case(
+        victim("habits", "barrier_large"), not_on=("mprotect",), touched=96, outside=16, ci="default lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody"),
+    **{f"families_{mode}": Case(
+        victim("families", mode), above_cap=True, touched=16, outside=2000, timeout=120,
+        ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak="default " + EVERY_BACKEND.format("floor"))
+       for mode in ("chain", "threads", "started")},
+    "families_many": Case(
+        victim("families", "many"), expect=says("all data right\n"), above_cap=True, touched=40, outside=2000, timeout=120,
+        ci="floor:uffd-signal floor:mprotect", soak=EVERY_BACKEND.format("floor")),
+    # Of what the killed had stored nothing may stay: 50 of them had up to 32 MiB each.
+    "families_killed": Case(
+        victim("families", "killed"), above_cap=True, spilled=384, touched=32, timeout=120,
+        ci="floor:uffd-signal floor:mprotect", soak="lazy " + EVERY_BACKEND.format("floor")),
+    "exits": Case(
+        victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
+        ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
+    "threads_many": Case(
+        victim("threads", "many"), not_on=("mprotect",), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
+        soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
+    # In steps of 64 KiB, by 64 threads at a time, the budget is overrun by tens of MiB.
+    "threads_many_coarse": Case(
+        victim("threads", "many"), touched=96, outside=16, above_cap=True, ci="ram64:mprotect",
+        soak="ram64:mprotect@nobody lazy64:mprotect"),
+    "threads_cancelled": Case(
+        victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",
+        soak=EVERY_BACKEND.format("ram64")),
+    # One budget for several processes. Eight that page need 64 MiB for that alone.
+    "tree_cap": tree("cap", 8, "within the budget together",
+                     ci="ram256:uffd-signal ram256:mprotect ram256:uffd-signal@nobody ram256:mprotect@nobody",
+                     soak=EVERY_BACKEND.format("ram512")),
+    "tree_forks": tree("forks", 12, "within the budget together", above_cap=True, ci="ram64:uffd-signal ram64:mprotect",
+                       soak=EVERY_BACKEND.format("ram256")),
+    "tree_readers": tree("readers", 1, "counted once", times=0, ci="ram256:uffd-signal ram256:mprotect",
+                         soak=EVERY_BACKEND.format("ram256")),
+    "tree_death": tree("death", 1, "the share is back", times=0,
+                       ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody ram64:mprotect@nobody",
+                       soak=EVERY_BACKEND.format("ram256")),
+    "tree_hostile": tree("hostile", 6, "all data right", times=0, above_cap=True,
+                         ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody ram64:mprotect@nobody",
+                         soak=EVERY_BACKEND.format("ram64") + " " + EVERY_BACKEND.format("ram256")),
+    "tree_arm": tree("arm", 1, "armed", ci="ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
+                     soak=BACKENDS.format("ram256")),
+    "tree_join": Case(victim("tree", "join"), expect=says("2 share\n"), ci="default ram64:uffd-signal@nobody"),
+
     "threads_exit": Case(
         victim("threads_exit"), touched=80, ci="default lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),

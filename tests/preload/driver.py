@@ -47,6 +47,7 @@ class Context:
         self.directory = directory  # holds what prepare() makes; the runs' working directories are below it
         self.mode = options.mode
         self.trap = options.trap
+        self.patience = options.patience
         self.budget = cases.MODES[options.mode].budget  # MiB, or None
 
     def victim(self, name, *arguments):
@@ -55,6 +56,10 @@ class Context:
     def scaled(self, times, otherwise):
         """MiB: so many times the budget, where the mode has one."""
         return self.budget * times if self.budget else otherwise
+
+    def python(self):
+        """One that any user may run, where there is one."""
+        return "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else shutil.which("python3")
 
     def python_with_numpy(self):
         for python in ("python3", "/usr/bin/python3"):
@@ -161,7 +166,7 @@ def execute(command, run, context, case, unprivileged, cgroup=None):
             env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=[report_end],
             start_new_session=True, preexec_fn=cgroup.enter if cgroup else None)
     os.close(report_end)
-    end = time.monotonic() + case.timeout
+    end = time.monotonic() + case.timeout * context.patience
     problem = None
     try:
         while problem is None:
@@ -171,7 +176,7 @@ def execute(command, run, context, case, unprivileged, cgroup=None):
             except subprocess.TimeoutExpired:
                 pass
             if time.monotonic() > end:
-                problem = f"not finished after {case.timeout} s"
+                problem = f"not finished after {case.timeout * context.patience} s"
             elif resident_of_session(process.pid) > MEMORY_MAX:
                 problem = f"more than {MEMORY_MAX >> 20} MiB resident"
     finally:
@@ -322,6 +327,12 @@ def usable_backend(vprun, name, prefix):
     return False, f"--doctor does not know {name}"
 
 
+def known_libraries():
+    """What the loader finds by name, as text."""
+    command = ["ldconfig", "-p"]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin"}).stdout
+
+
 def check_possible(case, options):
     prefix = []
     if options.unprivileged:
@@ -333,6 +344,11 @@ def check_possible(case, options):
     for program in case.needs:
         if not shutil.which(program):
             raise Skip(f"{program} is not installed")
+    for library in case.libraries:
+        if library not in known_libraries():
+            raise Skip(f"{library} is not installed")
+    if options.trap in case.not_on:
+        raise Skip(f"not for trap backend {options.trap}")
     if options.trap:
         usable, line = usable_backend(options.vprun, options.trap, prefix)
         if not usable:
@@ -412,6 +428,7 @@ def main():
     parser.add_argument("--cgroup", action="store_true",
                         help=f"in a memory cgroup of {TOLERANCE} times the budget, without swap (needs root)")
     parser.add_argument("--victims", type=Path, help="directory of the victim programs (default: beside vprun)")
+    parser.add_argument("--patience", type=int, default=1, help="that many times the case's time")
     parser.add_argument("--keep", action="store_true", help="leave the directory of a failed case")
     options = parser.parse_args()
     if options.victims is None:

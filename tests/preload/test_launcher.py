@@ -202,7 +202,7 @@ def spill_on_tmpfs_is_refused(_):
 def options_set_variables(directory):
     env = seen("--ram", "2G", "--spill", directory, "--spill-max=3G", "--threshold", "512K", "--arena=2T", "--lazy",
                "--trap=auto", f"--stats={directory}/s.%p.json", "--verbose")
-    equal({k: v for k, v in env.items() if k.startswith("VP_")}, {
+    equal({k: v for k, v in env.items() if k.startswith("VP_") and k != "VP_TREE"}, {
         "VP_RAM": str(2 << 30), "VP_SPILL": directory, "VP_SPILL_MAX": str(3 << 30), "VP_THRESHOLD": str(512 << 10),
         "VP_ARENA": str(2 << 40), "VP_LAZY": "1", "VP_TRAP": "auto", "VP_STATS": f"{directory}/s.%p.json",
         "VP_VERBOSE": "1"})
@@ -313,9 +313,21 @@ def the_environment_passes_exactly(_):
     env = environment(EMPTY="", BLANKS=" a  b ", EQUALS="a=b=c", BYTES="\udcff\n")
     got = seen(env=env)
     got.pop("LD_PRELOAD")
+    got.pop("VP_TREE")
     got.pop("_", None)
     env.pop("_", None)
     equal(got, env)
+
+
+@case
+def one_within_another_shares_its_budget_unless_it_has_its_own(_):
+    script = 'echo $VP_TREE; for o in --lazy=0 --ram=512M; do "$0" $o sh -c "echo \\$VP_TREE"; done'
+    outer, same, other = run("--ram=1G", "sh", "-c", script, VPRUN).stdout.split(b"\n")[:3]
+    assert re.fullmatch(rb"\d+ \d+", outer), outer
+    equal(same, outer)
+    assert re.fullmatch(rb"\d+ \d+", other) and other != outer, other
+    stale = seen(env=environment(VP_TREE="1000 1"))["VP_TREE"]
+    assert stale != "1000 1", "nobody has that"
 
 
 @case

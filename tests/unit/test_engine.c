@@ -946,6 +946,42 @@ Test(engine, the_budget_holds_without_a_thread)
     check_accounts();
 }
 
+static uint64_t part;
+static struct claim claimed;
+
+static uint64_t allot_part(const struct claim *mine)
+{
+    claimed = *mine;
+    return part;
+}
+
+Test(engine, the_budget_may_be_a_part_that_changes)
+{
+    enum { BUDGET = 16 << 20 };
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    struct pager_config config = {.budget = BUDGET, .resident = resident_bytes, .allot = allot_part, .no_thread = true};
+    part = BUDGET;
+    cr_assert_eq(pager_start(&engine, &config), 0);
+    size_t n = 12 * 256; /* 12 MiB */
+    uintptr_t at = block(n * PAGE);
+    for (size_t i = 0; i < n; i++)
+        fill(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
+    pager_step(&engine);
+    cr_assert_eq(engine.counters.evictions, 0);
+    cr_assert_geq(claimed.use, n * PAGE);
+    cr_assert_gt(claimed.demand, claimed.use, "room to grow");
+    part = 6 << 20;
+    while (pager_step(&engine))
+        ;
+    cr_assert_leq(resident_bytes(), part);
+    cr_assert_geq(claimed.demand, n * PAGE, "what has just left is wanted");
+    cr_assert_lt(claimed.firm, 4 << 20);
+    for (size_t i = 0; i < n; i++)
+        verify(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
+    check_accounts();
+}
+
 /* Another thread may fault just after pages could leave and before the budget is known. */
 Test(engine, a_fault_before_the_pager_has_started_does_not_start_it)
 {

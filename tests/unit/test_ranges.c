@@ -10,9 +10,10 @@ enum { UNITS = 2048, OPERATIONS = 250000 };
 
 #define SPACE (UNITS * RANGE_UNIT)
 
-/* One entry a unit: what it is, and where its range starts (FREE and KEPT ranges are whatever is adjacent). */
+/* One entry a unit: what it is, and where its range starts (of those that merge, ranges are whatever is adjacent). */
 static struct {
     enum range_kind kind[UNITS];
+    int protection[UNITS];
     int start[UNITS];
 } model;
 
@@ -32,22 +33,39 @@ static int below(int n) { return (int) (random_number() % (uint64_t) n); }
 
 static bool is_free(enum range_kind kind) { return kind == RANGE_FREE || kind == RANGE_KEPT; }
 
+static bool merges(enum range_kind kind) { return kind != RANGE_LIVE && kind != RANGE_BUSY; }
+
+static bool same_range(int a, int b)
+{
+    return model.kind[a] == model.kind[b] && (merges(model.kind[a]) ? model.protection[a] == model.protection[b]
+                                                                    : model.start[a] == model.start[b]);
+}
+
 static int model_end(int at)
 {
     int end = at + 1;
-    while (end < UNITS && model.kind[end] == model.kind[at] &&
-           (is_free(model.kind[at]) || model.start[end] == model.start[at]))
+    while (end < UNITS && same_range(end, at))
         end++;
     return end;
 }
 
-static void model_set(int from, int to, enum range_kind kind)
+static int model_start(int at)
+{
+    while (at > 0 && same_range(at - 1, at))
+        at--;
+    return at;
+}
+
+static void model_set_protected(int from, int to, enum range_kind kind, int protection)
 {
     for (int i = from; i < to; i++) {
         model.kind[i] = kind;
+        model.protection[i] = protection;
         model.start[i] = from;
     }
 }
+
+static void model_set(int from, int to, enum range_kind kind) { model_set_protected(from, to, kind, 0); }
 
 /* Where the smallest fitting range puts the block, the lowest of equals; -1: nowhere. */
 static int model_fit(enum range_kind kind, int size, int align, int *shortest)
@@ -95,7 +113,7 @@ static struct range *pick(int *from, int *to)
         int at = below(UNITS);
         if (is_free(model.kind[at]))
             continue;
-        *from = model.start[at];
+        *from = model_start(at);
         *to = model_end(*from);
         struct range *range = range_find(&ranges, (uint64_t) at * RANGE_UNIT);
         cr_assert_eq(range->start, (uint64_t) *from * RANGE_UNIT);
@@ -123,13 +141,37 @@ static void split(void)
 {
     int from, to;
     struct range *range = pick(&from, &to);
-    if (!range || to - from < 2)
+    if (!range || to - from < 2 || merges(range->kind))
         return;
     int size = 1 + below(to - from - 1);
     struct range *rest = range_split(&ranges, range, (uint64_t) size * RANGE_UNIT);
     cr_assert_eq(rest->start, (uint64_t) (from + size) * RANGE_UNIT);
     cr_assert_eq(rest->kind, range->kind);
     model_set(from + size, to, model.kind[from]);
+}
+
+/* Part of any range but a LIVE one becomes something else. */
+static void carve(void)
+{
+    static const enum range_kind kinds[] = {RANGE_FREE, RANGE_MAPPED, RANGE_RESERVED, RANGE_FOREIGN, RANGE_BUSY};
+    int at = below(UNITS), end = model_end(at), size = 1 + below(end - at);
+    struct range *range = range_find(&ranges, (uint64_t) at * RANGE_UNIT);
+    if (range->kind == RANGE_LIVE)
+        return;
+    range = range_carve(&ranges, range, (uint64_t) at * RANGE_UNIT, (uint64_t) size * RANGE_UNIT);
+    cr_assert_eq(range->kind, RANGE_BUSY);
+    cr_assert_eq(range->start, (uint64_t) at * RANGE_UNIT);
+    cr_assert_eq(range->size, (uint64_t) size * RANGE_UNIT);
+    if (model.kind[at] == RANGE_BUSY && end > at + size)
+        for (int i = at + size; i < end; i++)
+            model.start[i] = at + size;
+    enum range_kind kind = kinds[below(5)];
+    int protection = kind == RANGE_MAPPED ? below(4) : 0;
+    model_set_protected(at, at + size, kind, protection);
+    if (kind == RANGE_BUSY)
+        return;
+    range->protection = protection;
+    range_become(&ranges, range, kind);
 }
 
 static void extend(void)
@@ -155,6 +197,7 @@ static void compare(void)
         cr_assert_eq(range->start, (uint64_t) at * RANGE_UNIT);
         cr_assert_eq(range->size, (uint64_t) (end - at) * RANGE_UNIT);
         cr_assert_eq(range->kind, model.kind[at]);
+        cr_assert_eq(range->protection, model.protection[at]);
         bytes[range->kind] += range->size;
     }
     cr_assert_null(range);
@@ -169,7 +212,7 @@ Test(ranges, agree_with_a_model, .timeout = 110)
     cr_assert_eq(ranges_init(&ranges, SPACE), 0);
     model_set(0, UNITS, RANGE_FREE);
     for (int i = 0; i < OPERATIONS; i++) {
-        switch (below(10)) {
+        switch (below(12)) {
         case 0: case 1: case 2: take(RANGE_FREE); break;
         case 3: take(RANGE_KEPT); break;
         case 4: case 5: become(RANGE_FREE); break;
@@ -177,6 +220,7 @@ Test(ranges, agree_with_a_model, .timeout = 110)
         case 7: become(below(2) ? RANGE_BUSY : RANGE_LIVE); break;
         case 8: split(); break;
         case 9: extend(); break;
+        case 10: case 11: carve(); break;
         }
         if (i % 500 == 0)
             compare();

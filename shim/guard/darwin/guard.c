@@ -23,6 +23,8 @@ bool guard_serve_signal(const siginfo_t *info, void *context)
 
 void guard_after_fork_child(void) {}
 
+void guard_before_exec(void) {}
+
 bool guard_is_elsewhere(uintptr_t start)
 {
     (void) start;

@@ -81,6 +81,8 @@ static int start_listener(void)
         return result;
     int listener = install(FILTER_NOTIFY);
     if (listener >= 0)
+        listener = os_fd_raise(listener);
+    if (listener >= 0)
         under_way_adopt(); /* what is stopped from here on waits: nobody else adds to the table meanwhile */
     server_serve(listener);
     if (listener >= 0)
@@ -135,6 +137,16 @@ void guard_after_fork_child(void)
     if (result < 0)
         log_warn("system calls of this child cannot be trapped (error %u): some may fail on paged memory",
                  (uint64_t) -result);
+}
+
+void guard_before_exec(void)
+{
+    if (guard.kind != GUARD_NOTIFY || !server_is_here() || lock_held_by_me(&vp.lock))
+        return;
+    lock_acquire(&vp.lock);
+    if (guard.kind == GUARD_NOTIFY)
+        start_trap();
+    lock_release(&vp.lock);
 }
 
 bool guard_is_elsewhere(uintptr_t start) { return filter_covers(start); }

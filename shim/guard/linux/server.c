@@ -69,6 +69,8 @@ static bool answer(uint64_t id, int error)
 
 static bool is_ours(uint32_t thread) { return SYS3(SYS_tgkill, server.process, thread, 0) == 0; }
 
+bool server_is_here(void) { return server.process == os_process_id(); }
+
 /* A process that wants to know whether this filter is on it (filter_covers()). */
 static bool is_probe(const struct request *request)
 {
@@ -188,10 +190,8 @@ int server_prepare(void)
 
 void server_serve(int listener)
 {
-    if (listener >= 0) {
-        listener = os_fd_raise(listener);
+    if (listener >= 0)
         SYS3(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-    }
     server.listener = listener;
     __atomic_store_n(&server.given, 1, __ATOMIC_SEQ_CST);
     os_futex_wake(&server.given, INT_MAX, false);

@@ -8,10 +8,12 @@
 #include "trap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <ucontext.h>
 
 #include "../../../platform/linux/syscall.h"
+#include "../../lifecycle.h"
 #include "../guard.h"
 #include "filter.h"
 #include "lease.h"
@@ -41,6 +43,42 @@ static void arguments_of(const ucontext_t *context, uint64_t out[CALL_ARGUMENTS]
 static void set_result(ucontext_t *context, long result) { context->uc_mcontext.regs[0] = (uint64_t) result; }
 #endif
 
+/* Where no process has memory. */
+#define BAD_ADDRESS 1
+
+static bool is_number(uint64_t command)
+{
+    switch (command) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
+    case F_SETFD:
+    case F_SETFL:
+    case F_SETOWN:
+    case F_SETSIG:
+    case F_SETLEASE:
+    case F_NOTIFY:
+    case F_SETPIPE_SZ:
+    case F_ADD_SEALS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* An ancestor's filter sees its own arena in what is left in a register that this call does not use, or in half of one: no
+ * memory of this process is there. So that the call can go on past that filter, there is another bad address instead. */
+static void avoid_ancestors(const struct call *call, uint64_t arguments[CALL_ARGUMENTS])
+{
+    unsigned pointers = call_pointers(call);
+    for (unsigned i = 0; i < CALL_ARGUMENTS; i++) {
+        bool arenas = arguments[i] >= ARENAS_START && arguments[i] < ARENAS_END;
+        if (!(pointers & 1u << i) || !arenas || arena_contains(&vp.arena, (const void *) (uintptr_t) arguments[i]))
+            continue;
+        bool number = call->number == SYS_fcntl && is_number(arguments[1]);
+        arguments[i] = number ? (uint32_t) arguments[i] : BAD_ADDRESS;
+    }
+}
+
 /* The call as the program made it, its own signals let in: it may wait for one. */
 static long make(const ucontext_t *context, long number, const uint64_t arguments[CALL_ARGUMENTS])
 {
@@ -65,6 +103,7 @@ bool trap_serve(const siginfo_t *info, void *context)
         return true;
     }
     arguments_of(context, arguments);
+    avoid_ancestors(call, arguments);
     lease_take(&lease, call, arguments);
     set_result(context, make(context, call->number, arguments));
     lease_end(&lease);

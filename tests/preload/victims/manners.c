@@ -4,6 +4,7 @@
  *     manners masks      handlers, calls and threads with every signal blocked meet absent memory
  *     manners nested     a fault in a handler kills, unless SA_NODEFER; one that is jumped out of does not count
  *     manners forks      processes made by everything but fork() have memory of their own, absent or not
+ *     manners strangers  children made by a clone instruction never see wrong data, and do no harm to their parent's
  *     manners stacks     code on a stack in the arena; sigaltstack() as the program knows it
  */
 #include "../victim.h"
@@ -211,6 +212,80 @@ static void forks(void)
     reap("fork", fork());
 }
 
+/* ---- strangers ---- */
+
+static pid_t fork_by_instruction(void)
+{
+    long result;
+#if defined(__x86_64__)
+    register long fourth __asm__("r10") = 0;
+    register long fifth __asm__("r8") = 0;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(SYS_clone), "D"((long)SIGCHLD), "S"(0L), "d"(0L), "r"(fourth), "r"(fifth)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_clone;
+    register long first __asm__("x0") = SIGCHLD;
+    register long second __asm__("x1") = 0;
+    register long third __asm__("x2") = 0;
+    register long fourth __asm__("x3") = 0;
+    register long fifth __asm__("x4") = 0;
+    __asm__ volatile("svc 0" : "+r"(first) : "r"(number), "r"(second), "r"(third), "r"(fourth), "r"(fifth) : "memory");
+    result = first;
+#endif
+    return (pid_t)result;
+}
+
+static void read_all(void)
+{
+    _exit(count_wrong(1) != 0);
+}
+
+/* Whatever could reach the parent's pages by way of what the child has inherited. */
+static void write_and_free(void)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    for (size_t i = 0; i < PAGES; i++) {
+        if (write(ends[1], block + i * PAGE, PAGE) == (ssize_t)PAGE && read(ends[0], block + i * PAGE, PAGE) < 0)
+            _exit(0);
+    }
+    unsigned char *own = malloc(4 * MIB);
+    memset(own, 3, 4 * MIB);
+    free(own);
+    free(block);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    own = malloc(48 * MIB);
+    memset(own, 4, 48 * MIB);
+    _exit(0);
+}
+
+static void meet(const char *name, void (*run)(void))
+{
+    int status;
+    page_out_all();
+    pid_t child = fork_by_instruction();
+    if (child == 0)
+        run();
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    bool traps = WIFSIGNALED(status) && (WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS);
+    printf("%s: child %s, %zu wrong\n", name, status == 0 || traps ? "well" : "WRONG", count_wrong(1));
+    write_all(1);
+}
+
+static void strangers(void)
+{
+    write_all(1);
+    meet("reads", read_all);
+    meet("does", write_and_free);
+    page_out_all();
+    reap("fork", fork());
+}
+
 /* ---- stacks ---- */
 
 static volatile int depth;
@@ -277,6 +352,8 @@ int main(int argc, char **argv)
         nested();
     else if (strcmp(what, "forks") == 0)
         forks();
+    else if (strcmp(what, "strangers") == 0)
+        strangers();
     else if (strcmp(what, "stacks") == 0)
         stacks();
     else
