@@ -386,6 +386,10 @@ CASES = {
     "map_fuzz_million": Case(
         victim("map_fuzz", 1000000, 2), expect=says("1000000 steps alike\n"), touched=24, timeout=1800,
         soak="floor:uffd-signal lazy:uffd-signal"),
+    **{f"map_{mode}": Case(
+        victim("map_threads", mode), not_on=("mprotect",), outside=16, timeout=120,
+        ci="default lazy:uffd-signal floor:uffd-signal lazy:uffd-thread", soak="floor:uffd-thread lazy64:uffd-signal@nobody")
+       for mode in ("grow", "replace", "close", "marks")},
     # Behind the filters of one ancestor, and of two.
     "leftovers": Case(
         lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
