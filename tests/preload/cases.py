@@ -435,12 +435,8 @@ CASES = {
         victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
         ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
     "threads_many": Case(
-        victim("threads", "many"), not_on=("mprotect",), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread",
-        soak="ram64:uffd-signal@nobody lazy64:uffd-signal"),
-    # In steps of 64 KiB, by 64 threads at a time, the budget is overrun by tens of MiB.
-    "threads_many_coarse": Case(
-        victim("threads", "many"), touched=96, outside=16, above_cap=True, ci="ram64:mprotect",
-        soak="ram64:mprotect@nobody lazy64:mprotect"),
+        victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread ram64:mprotect",
+        soak="ram64:uffd-signal@nobody ram64:mprotect@nobody lazy64:uffd-signal lazy64:mprotect"),
     "threads_cancelled": Case(
         victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",
         soak=EVERY_BACKEND.format("ram64")),
