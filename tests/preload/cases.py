@@ -390,6 +390,8 @@ CASES = {
         victim("map_threads", mode), not_on=("mprotect",), outside=16, timeout=120,
         ci="default lazy:uffd-signal floor:uffd-signal lazy:uffd-thread", soak="floor:uffd-thread lazy64:uffd-signal@nobody")
        for mode in ("grow", "replace", "close", "marks")},
+    "map_advise": Case(
+        victim("map_threads", "advise"), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
     # Behind the filters of one ancestor, and of two.
     "leftovers": Case(
         lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],

@@ -4,10 +4,12 @@
  *   grow      threads that each fill and grow a buffer of their own by mremap(); nothing is shared
  *   replace   a thread reads memory that another one replaces, at the same address, by a file and back
  *   close     memory is filled and made inaccessible, more of it than the budget, opened again and compared
+ *   advise    memory of libc's mmap() is given up by the instruction
  *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
  */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "victim.h"
@@ -105,6 +107,30 @@ static void run_close(void)
     CHECK(munmap(buffer, parts * part) == 0);
 }
 
+/* ---- advise ---- */
+
+static long madvise_without_libc(void *start, size_t size, int advice)
+{
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_madvise), "D"(start), "S"(size), "d"((long)advice) : "rcx", "r11", "memory");
+    return result;
+#else
+    return madvise(start, size, advice);
+#endif
+}
+
+static void run_advise(void)
+{
+    const size_t size = 64 * MIB;
+    char *buffer = map(size);
+    for (size_t page = 0; page < size / PAGE; page++)
+        *word_of(buffer, page) = mix64(page);
+    CHECK(madvise_without_libc(buffer + PAGE, size - 2 * PAGE, MADV_DONTNEED) == 0);
+    for (size_t page = 0; page < size / PAGE; page++)
+        CHECK(*word_of(buffer, page) == (page == 0 || page == size / PAGE - 1 ? mix64(page) : 0));
+}
+
 /* ---- marks ---- */
 
 static void child_uses(char *p, size_t size)
@@ -142,7 +168,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"marks", run_marks}};
+    } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
+                 {"marks", run_marks}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
             modes[i].run();
@@ -150,5 +177,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    die("usage: map_threads grow|replace|close|marks");
+    die("usage: map_threads grow|replace|close|advise|marks");
 }
