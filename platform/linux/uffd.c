@@ -515,12 +515,13 @@ static int arm(struct platform *pf, enum mode mode)
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
     vm_never_merge(pf->base, pf->size);
-    if (state->behind < 0 && vm_behind_open(&state->behind) < 0)
-        state->behind = -1;
     int result = attach(pf, mode);
-    if (result == 0)
-        hide(pf, true);
-    return result;
+    if (result < 0)
+        return result;
+    if (vm_behind_open(&state->behind) < 0)
+        state->behind = -1;
+    hide(pf, true);
+    return 0;
 }
 
 static int arm_signal(struct platform *pf, const struct extent *live, size_t n)

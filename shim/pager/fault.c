@@ -31,8 +31,9 @@
 /* The owner's memory failures are tried again this often, with an eviction in between. */
 #define PLACE_TRIES 64
 
-/* How many pages a first touch brings along when the page before it is there already: a program that fills memory. */
-#define FILL_AHEAD 16
+/* How much a first touch brings in when the page before it is there already: a program that fills memory. With many threads
+ * at it, this much for each is above the limit for a moment. */
+#define FILL_AHEAD_BYTES ((size_t) 64 << 10)
 
 static void owned_becomes(struct engine *engine, size_t page, page_word next)
 {
@@ -83,7 +84,7 @@ static void fill_window(struct engine *engine, size_t page, const struct extent 
     *first = page & ~(granule - 1);
     *end = *first + granule;
     if (granule == 1 && page > low && page_state(page_load(&engine->pages[page - 1])) == PAGE_RESIDENT)
-        *end = page + FILL_AHEAD;
+        *end = page + (engine_page_size(engine) < FILL_AHEAD_BYTES ? FILL_AHEAD_BYTES >> engine->page_shift : 1);
     if (*first < low)
         *first = low;
     if (*end > high)

@@ -139,7 +139,7 @@ Test(filter, never_touches_calls_that_its_server_needs)
     static const long untouchable[] = {
         SYS_rt_sigreturn, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigsuspend, SYS_sigaltstack, SYS_execve,
         SYS_execveat,     SYS_clone,        SYS_clone3,         SYS_exit,          SYS_exit_group,  SYS_mmap,
-        SYS_munmap,       SYS_mremap,       SYS_mprotect,       SYS_madvise,       SYS_process_madvise, SYS_mincore,
+        SYS_munmap,       SYS_mremap,       SYS_mprotect,       SYS_process_madvise, SYS_mincore,
         SYS_seccomp,      SYS_set_robust_list, SYS_rseq,        SYS_tgkill,
     };
     for (size_t i = 0; i < sizeof untouchable / sizeof *untouchable; i++)

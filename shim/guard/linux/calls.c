@@ -196,6 +196,7 @@ static const struct call calls[] = {
     CALL(get_mempolicy, WRITES(0, sizeof(int)), WRITES(1, 128))
     CALL(move_pages, READS_N(2, 1, 8), READS_N(3, 1, 4), WRITES_N(4, 1, 4))
     CALL(prctl, OPAQUE(1))
+    CALL(madvise, {.kind = RULE_DISCARD, .argument = 0, .count = 1})
     CALL(chroot, STRING(0))
     CALL(open_by_handle_at, OPAQUE(1))
     CALL(sched_setattr, READS(1, 128))

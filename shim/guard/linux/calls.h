@@ -29,6 +29,7 @@ enum rule_kind {
     RULE_COUNTED,  /* argument `count` times `unit` bytes */
     RULE_TAGGED,   /* a long, and argument `count` bytes (msgbuf) */
     RULE_BITS,     /* argument `count` bits, in whole words (fd_set) */
+    RULE_DISCARD,  /* argument `count` bytes, to be given up if the third argument says so (madvise) */
     RULE_OPAQUE,   /* up to `unit` bytes of which nothing is known, and what words among the first of them point to */
     RULE_LENGTH,   /* as many bytes as the int at argument `count` says, which itself is read and written */
     RULE_VECTOR,   /* an array of argument `count` iovecs */

@@ -1,11 +1,13 @@
 #include "lease.h"
 
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "../../../platform/linux/syscall.h"
 #include "../../../platform/os.h"
+#include "../../arena/mapping.h"
 #include "../pin.h"
 
 /* A vector has at most this many parts (IOV_MAX), messages more: those beyond it are not held. */
@@ -109,6 +111,21 @@ static void take_opaque(struct lease *lease, const struct rule *rule, uint64_t a
         take(lease, words[i], OPAQUE_TARGET, rule->write);
 }
 
+/* The kernel gives up what is in memory, of which it knows; what is stored must not come back. Pages that lie only partly in
+ * the range stay, where they are larger than the kernel's. */
+static void discard(uint64_t start, uint64_t size)
+{
+    uint64_t mask = vp.platform.page - 1, arena_end = vp.platform.base + vp.platform.size;
+    uint64_t end = size < arena_end - start ? start + size : arena_end;
+    while (start < end && guard_ours((const void *) (uintptr_t) start)) {
+        struct piece piece = mapping_piece(&vp.arena, start, end);
+        uint64_t first = (start + mask) & ~mask, last = (start + piece.extent.length) & ~mask;
+        if ((piece.kind == RANGE_LIVE || piece.kind == RANGE_MAPPED) && first < last)
+            engine_discard(&vp.engine, &(struct extent){first, last - first});
+        start += piece.extent.length;
+    }
+}
+
 /* The kernel takes counts as 32 bits where the program's registers may hold more. */
 static uint64_t bits_to_bytes(uint64_t bits) { return ((uint32_t) bits + 63u) / 64u * 8u; }
 
@@ -132,6 +149,10 @@ static void follow(struct lease *lease, const struct rule *rule, const uint64_t 
         return;
     case RULE_BITS:
         take(lease, address, bits_to_bytes(count), rule->write);
+        return;
+    case RULE_DISCARD:
+        if (arguments[2] == MADV_DONTNEED || arguments[2] == MADV_FREE)
+            discard(address, (count + 4095) & ~UINT64_C(4095));
         return;
     case RULE_OPAQUE:
         take_opaque(lease, rule, address);

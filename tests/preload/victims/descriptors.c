@@ -143,7 +143,8 @@ static void loops(void)
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     fflush(stdout);
-    CHECK(system("env -i /bin/ls -l /proc/self/fd | wc -l") == 0); /* a program without the shim has inherited none */
+    /* A program without the shim has inherited none, but for what all processes under one vprun have in common. */
+    CHECK(system("env -i /bin/ls -l /proc/self/fd | grep -v memfd:hyperion | wc -l") == 0);
     check_all();
 }
 

@@ -1,0 +1,181 @@
+/*
+ * map_threads MODE: mappings that change while other threads use theirs.
+ *
+ *   grow      threads that each fill and grow a buffer of their own by mremap(); nothing is shared
+ *   replace   a thread reads memory that another one replaces, at the same address, by a file and back
+ *   close     memory is filled and made inaccessible, more of it than the budget, opened again and compared
+ *   advise    memory of libc's mmap() is given up by the instruction
+ *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
+ */
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "victim.h"
+
+static char *map(size_t size)
+{
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED && in_arena(p) != 0);
+    return p;
+}
+
+static uint64_t *word_of(char *buffer, size_t page)
+{
+    return (uint64_t *)(buffer + page * PAGE);
+}
+
+/* ---- grow ---- */
+
+static void *grow(void *number)
+{
+    uint64_t seed = (uintptr_t)number * 7919 + 1, sizes = seed;
+    for (int round = 0; round < 12; round++) {
+        size_t pages = 256, filled = 0;
+        char *buffer = map(pages * PAGE);
+        while (pages < 1500) {
+            for (; filled < pages; filled++)
+                *word_of(buffer, filled) = mix64(seed + filled);
+            const size_t more = pages + 64 + random_next(&sizes) % 256;
+            buffer = mremap(buffer, pages * PAGE, more * PAGE, MREMAP_MAYMOVE);
+            CHECK(buffer != MAP_FAILED);
+            pages = more;
+            for (size_t page = 0; page < pages; page++)
+                CHECK(*word_of(buffer, page) == (page < filled ? mix64(seed + page) : 0));
+        }
+        CHECK(munmap(buffer, pages * PAGE) == 0);
+        seed += 1000003;
+    }
+    return NULL;
+}
+
+static void run_grow(void)
+{
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, grow, (void *)i) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* ---- replace ---- */
+
+static char *volatile place;
+static volatile bool stop;
+
+static void *read_all(void *unused)
+{
+    (void)unused;
+    while (!stop)
+        for (size_t at = 0; at < MIB; at += 16 * PAGE)
+            CHECK(((volatile char *)place)[at] == 0);
+    return NULL;
+}
+
+static void run_replace(void)
+{
+    FILE *file = tmpfile();
+    CHECK(file && ftruncate(fileno(file), MIB) == 0);
+    place = map(4 * MIB);
+    pthread_t reader;
+    CHECK(pthread_create(&reader, NULL, read_all, NULL) == 0);
+    for (int i = 0; i < 3000; i++) {
+        const int kind = i % 2 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+        CHECK(mmap(place, MIB, PROT_READ | PROT_WRITE, kind | MAP_FIXED, i % 2 ? -1 : fileno(file), 0) == place);
+    }
+    stop = true;
+    pthread_join(reader, NULL);
+    fclose(file);
+}
+
+/* ---- close ---- */
+
+static void run_close(void)
+{
+    const size_t part = 8 * MIB, parts = 12;
+    char *buffer = map(parts * part);
+    for (size_t i = 0; i < parts; i++) {
+        for (size_t page = 0; page < part / PAGE; page++)
+            *word_of(buffer + i * part, page) = mix64(i * part + page);
+        CHECK(mprotect(buffer + i * part, part, i % 2 ? PROT_READ : PROT_NONE) == 0);
+    }
+    CHECK(mprotect(buffer, parts * part, PROT_READ) == 0);
+    for (size_t i = 0; i < parts; i++)
+        for (size_t page = 0; page < part / PAGE; page++)
+            CHECK(*word_of(buffer + i * part, page) == mix64(i * part + page));
+    CHECK(munmap(buffer, parts * part) == 0);
+}
+
+/* ---- advise ---- */
+
+static long madvise_without_libc(void *start, size_t size, int advice)
+{
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_madvise), "D"(start), "S"(size), "d"((long)advice) : "rcx", "r11", "memory");
+    return result;
+#else
+    return madvise(start, size, advice);
+#endif
+}
+
+static void run_advise(void)
+{
+    const size_t size = 64 * MIB;
+    char *buffer = map(size);
+    for (size_t page = 0; page < size / PAGE; page++)
+        *word_of(buffer, page) = mix64(page);
+    CHECK(madvise_without_libc(buffer + PAGE, size - 2 * PAGE, MADV_DONTNEED) == 0);
+    for (size_t page = 0; page < size / PAGE; page++)
+        CHECK(*word_of(buffer, page) == (page == 0 || page == size / PAGE - 1 ? mix64(page) : 0));
+}
+
+/* ---- marks ---- */
+
+static void child_uses(char *p, size_t size)
+{
+    const pid_t child = fork();
+    int status;
+    if (child == 0) {
+        memset(p, 7, size);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void run_marks(void)
+{
+    char *p = map(8 * MIB);
+    p[0] = 1;
+    CHECK(madvise(p, 8 * MIB, MADV_DONTFORK) == 0 && munmap(p, 8 * MIB) == 0);
+    p = map(8 * MIB);
+    child_uses(p, 8 * MIB);
+    CHECK(munmap(p, 8 * MIB) == 0);
+    /* A stack with a guard page, as coroutines have them. */
+    void *block;
+    CHECK(posix_memalign(&block, PAGE, MIB) == 0 && in_arena(block) != 0);
+    CHECK(mprotect(block, PAGE, PROT_NONE) == 0);
+    free(block);
+    block = big_malloc(MIB);
+    memset(block, 1, MIB);
+    child_uses(block, MIB);
+    free(block);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
+                 {"marks", run_marks}};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
+            modes[i].run();
+            printf("%s: all right\n", argv[1]);
+            return 0;
+        }
+    }
+    die("usage: map_threads grow|replace|close|advise|marks");
+}
