@@ -963,7 +963,7 @@ Test(engine, the_budget_may_be_a_part_that_changes)
     struct pager_config config = {.budget = BUDGET, .resident = resident_bytes, .allot = allot_part, .no_thread = true};
     part = BUDGET;
     cr_assert_eq(pager_start(&engine, &config), 0);
-    size_t n = 12 * 256; /* 12 MiB */
+    size_t n = (12 << 20) / PAGE;
     uintptr_t at = block(n * PAGE);
     for (size_t i = 0; i < n; i++)
         fill(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
