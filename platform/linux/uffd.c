@@ -660,7 +660,9 @@ static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
     if (result < 0 && state->fd >= 0) { /* nobody would answer */
         hide(pf, false);
         os_close(state->fd);
-        state->fd = -1;
+        if (state->behind >= 0)
+            os_close(state->behind);
+        state->fd = state->behind = -1;
     }
     return result;
 }
