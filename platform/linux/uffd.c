@@ -393,14 +393,22 @@ static int uffd_reserve(struct platform *pf)
     return 0;
 }
 
+/* First forgotten, then closed: a resolver must not read from what gets the number next. */
+static void close_both(struct state *state)
+{
+    int fd = __atomic_exchange_n(&state->fd, -1, __ATOMIC_SEQ_CST), behind = state->behind;
+    state->behind = -1;
+    if (fd >= 0)
+        os_close(fd);
+    if (behind >= 0)
+        os_close(behind);
+}
+
 static void uffd_release(struct platform *pf)
 {
     struct state *state = pf->state;
     __atomic_fetch_add(&state->generation, 1, __ATOMIC_SEQ_CST);
-    if (state->fd >= 0)
-        os_close(state->fd);
-    if (state->behind >= 0)
-        os_close(state->behind);
+    close_both(state);
     vm_release(pf);
     protection_fini(&state->protection);
     if (pf->staging)
@@ -659,10 +667,7 @@ static int arm_thread(struct platform *pf, const struct extent *live, size_t n)
         result = start_resolvers(pf);
     if (result < 0 && state->fd >= 0) { /* nobody would answer */
         hide(pf, false);
-        os_close(state->fd);
-        if (state->behind >= 0)
-            os_close(state->behind);
-        state->fd = state->behind = -1;
+        close_both(state);
     }
     return result;
 }

@@ -292,6 +292,8 @@ Test(engine, what_was_kept_for_reuse_is_counted_after_arming)
 
 /* ---- first touch ---- */
 
+#define AHEAD ((64u << 10) / PAGE) /* pages that a touch in order may bring */
+
 Test(engine, first_touch_gives_zeros_and_nothing_beyond_the_block)
 {
     make_engine(&usual);
@@ -300,7 +302,7 @@ Test(engine, first_touch_gives_zeros_and_nothing_beyond_the_block)
     verify(at, BLOCK_PAGES, ZERO, 0);
     cr_assert_eq(engine.resident, BLOCK_PAGES);
     cr_assert_eq(engine.counters.zero_fills, BLOCK_PAGES);
-    cr_assert_lt(engine.counters.faults, BLOCK_PAGES / 4, "memory filled in order traps too often");
+    cr_assert_lt(engine.counters.faults, 2 * BLOCK_PAGES / AHEAD, "memory filled in order traps too often");
     cr_assert_eq(fake_present(&fake, next, BLOCK), 0);
     check_accounts();
 }
@@ -345,7 +347,7 @@ Test(engine, shortage_is_waited_out_and_what_was_placed_stays)
     uintptr_t at = block(BLOCK);
     fake.place_fails = 20;
     fill(at, 4, TEXT, 1);
-    cr_assert_eq(evict_all(), 1 + 16, "the second touch in a row brings sixteen pages");
+    cr_assert_eq(evict_all(), 1 + AHEAD, "the second touch in a row brings 64 KiB");
     fake.place_fails = 20;
     fake.place_most = PAGE;
     verify(at, 4, TEXT, 1);
@@ -942,7 +944,7 @@ Test(engine, the_budget_holds_without_a_thread)
     }
     for (size_t i = 0; i < n; i++)
         verify(at + i * PAGE, 1, i % 2 ? NOISE : TEXT, i);
-    cr_assert_leq(engine.resident, engine.limit + 16, "a fault brings sixteen pages at the most");
+    cr_assert_leq(engine.resident, engine.limit + AHEAD, "a fault brings 64 KiB at the most");
     check_accounts();
 }
 
