@@ -84,7 +84,7 @@ static const char *choose_backend(void)
 
 /* Every arena begins at a multiple of PLACE: is_taken() asks for those only. */
 #define PLACE        ARENAS_PLACE
-#define PLACES_TRIED 16
+#define PLACES_TRIED 64
 
 static uintptr_t draw_place(void)
 {
@@ -93,26 +93,30 @@ static uintptr_t draw_place(void)
     return (uintptr_t) (ARENAS_START + random % ((ARENAS_END - ARENAS_START) / PLACE - places + 1) * PLACE);
 }
 
-static bool is_taken(void)
+static bool is_taken(uintptr_t base)
 {
-    for (uint64_t at = 0; at < vp.platform.size; at += PLACE)
-        if (guard_is_elsewhere(vp.platform.base + at))
+    for (uint64_t at = 0; at < vp.options.arena; at += PLACE)
+        if (guard_is_elsewhere(base + at))
             return true;
     return false;
 }
 
-static bool reserve(void)
+/* Asked before anything is done there: an ancestor's filter would stop that, and nobody handles its signal yet. */
+static uintptr_t draw_free_place(void)
 {
     for (int tries = 0; tries < PLACES_TRIED; tries++) {
-        vp.platform.size = vp.options.arena;
-        vp.platform.base = draw_place();
-        if (vp.platform.ops->reserve(&vp.platform) < 0)
-            return false;
-        if (!is_taken())
-            return true;
-        vp.platform.ops->release(&vp.platform);
+        uintptr_t place = draw_place();
+        if (!is_taken(place))
+            return place;
     }
-    return false;
+    return 0;
+}
+
+static bool reserve(void)
+{
+    vp.platform.size = vp.options.arena;
+    vp.platform.base = draw_free_place();
+    return vp.platform.base && vp.platform.ops->reserve(&vp.platform) == 0;
 }
 
 /* ---- 4. self-test ---- */
