@@ -412,38 +412,21 @@ static uint64_t budget_wanted(void)
                           : memory_default_budget() + (memory_resident() + tree_use_of_others(&vp.tree)) / 5 * 4;
 }
 
-/* The program's mappings must not change while paging arms. Who changes them looks afterwards. */
-static bool try_both_locks(void)
-{
-    if (!lock_try(&vp.mappings))
-        return false;
-    if (lock_try(&vp.lock))
-        return true;
-    lock_release(&vp.mappings);
-    return false;
-}
-
-/* Takes the lock, or waits until who has it has looked: what this thread has allocated may only be touched then, for paging
- * may arm. Returns whether it has the lock. */
+/* Takes the locks: the program's mappings must not change while paging arms. Who finds them taken waits: what a thread has
+ * allocated may only be touched when it has been looked at. Returns whether there is something to look at: not for the
+ * thread that arms and allocates for it, and not where nobody else is left who could let go. */
 static bool take_a_look(void)
 {
-    for (;;) {
-        bool settled = __atomic_load_n(&vp.settled, __ATOMIC_ACQUIRE);
-        if (!settled && try_both_locks()) {
-            __atomic_store_n(&vp.looking, 1, __ATOMIC_SEQ_CST);
-            return true;
-        }
-        /* Nobody is at it; or a fork has the lock; or it is this thread that arms and allocates for it. */
-        if (!__atomic_load_n(&vp.looking, __ATOMIC_SEQ_CST) || lock_held_by_me(&vp.mappings))
-            return false;
-        os_futex_wait(&vp.looking, 1, 0, false);
-    }
+    if (__atomic_load_n(&vp.settled, __ATOMIC_ACQUIRE) || !*vp.arena.here || lock_held_by_me(&vp.mappings) ||
+        lock_held_by_me(&vp.lock))
+        return false;
+    lock_acquire(&vp.mappings);
+    lock_acquire(&vp.lock);
+    return true;
 }
 
 static void end_look(void)
 {
-    __atomic_store_n(&vp.looking, 0, __ATOMIC_SEQ_CST);
-    os_futex_wake(&vp.looking, INT_MAX, false);
     lock_release(&vp.lock);
     lock_release(&vp.mappings);
 }
@@ -456,12 +439,12 @@ static void look(uint64_t live)
     if (vp.budget == 0)
         vp.budget = budget_wanted();
     if (!vp.settled && !fits(live)) {
-        __atomic_store_n(&vp.settled, true, __ATOMIC_RELAXED);
         struct tier *spill = vp.platform.caps.evicts ? open_spill() : NULL; /* its ring: before the filter refuses them */
         if (arm())
             start_paging(spill);
         else
             spill_free(spill);
+        __atomic_store_n(&vp.settled, true, __ATOMIC_RELEASE);
     }
     end_look();
 }

@@ -38,7 +38,6 @@ struct vp {
     uint64_t elsewhere;        /* of these, bytes outside the arena */
     bool forking;              /* a fork that we know of is under way */
     bool settled;              /* arming was done, or has failed for good */
-    uint32_t looking;          /* futex: 1 while the budget is compared with what there is, and paging arms */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */
 };
 

@@ -59,6 +59,21 @@ static bool touches_arena(uintptr_t start, uint64_t size)
     return serves() && start < base + vp.platform.size && start + size > base;
 }
 
+/* The thread that arms has the lock, and may allocate meanwhile. */
+static bool enter(void)
+{
+    bool mine = lock_held_by_me(&vp.mappings);
+    if (!mine)
+        lock_acquire(&vp.mappings);
+    return !mine;
+}
+
+static void leave(bool entered)
+{
+    if (entered)
+        lock_release(&vp.mappings);
+}
+
 /* ---- pieces ---- */
 
 typedef int step(const struct piece *piece, void *context);
@@ -185,13 +200,13 @@ static int give(const struct extent *extent, int protection)
 static uintptr_t map_anywhere(uintptr_t hint, uint64_t size, int protection)
 {
     struct extent extent = {.length = size};
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     extent.start = mapping_new(&vp.arena, size, size % HUGE_PAGE ? PAGE_SIZE : HUGE_PAGE, is_odd(hint) ? 0 : hint);
     if (extent.start && give(&extent, protection) < 0) {
         become(&extent, RANGE_FREE, 0);
         extent.start = 0;
     }
-    lock_release(&vp.mappings);
+    leave(entered);
     return extent.start;
 }
 
@@ -330,7 +345,7 @@ static int map_at(uintptr_t start, uint64_t size, const struct request *request)
         return -EINVAL;
     if (!in_arena(start, size))
         return -ENOMEM; /* across the arena's end: nothing that a program could know of */
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     arena_let_go_of_kept(&vp.arena);
     int result = each_piece(start, size, refuse_blocks, NULL);
     if (result == 0 && request->flags & MAP_FIXED_NOREPLACE)
@@ -338,7 +353,7 @@ static int map_at(uintptr_t start, uint64_t size, const struct request *request)
     if (result == 0)
         result = is_ordinary(request) ? map_private_at(start, size, request->protection)
                                       : map_foreign_at(start, size, request);
-    lock_release(&vp.mappings);
+    leave(entered);
     return result;
 }
 
@@ -379,9 +394,9 @@ VP_EXPORT int munmap(void *address, size_t length)
         return originals()->munmap(address, length);
     if (is_odd(start) || length == 0 || !in_arena(start, size))
         return (int) answered(-EINVAL);
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     int result = unmap(start, size);
-    lock_release(&vp.mappings);
+    leave(entered);
     lifecycle_note_growth(); /* for who found the lock taken */
     return (int) answered(result);
 }
@@ -424,9 +439,9 @@ static int change_protection(void *address, size_t length, struct protection_cha
         return length ? -ENOMEM : 0;
     if (!in_arena((uintptr_t) address, size))
         return -ENOMEM;
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     int result = each_piece((uintptr_t) address, size, protect_piece, &change);
-    lock_release(&vp.mappings);
+    leave(entered);
     if (result == 0 && change.protection & ACCESS)
         lifecycle_note_growth();
     return result;
@@ -651,14 +666,14 @@ static void *remap_into(void *old, size_t old_length, const struct move *move)
     int flags = MREMAP_MAYMOVE | (move->flags & MREMAP_DONTUNMAP);
     if (!in_arena(move->to, move->new_size) || is_odd(move->to))
         return (void *) answered(-EINVAL);
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     arena_let_go_of_kept(&vp.arena);
     long result = each_piece(move->to, move->new_size, refuse_blocks, NULL);
     if (result == 0) { /* to the size that it will have */
         long from = SYS4(SYS_mremap, old, old_length, move->new_size, flags);
         result = from < 0 && from > -4096 ? from : put_foreign((uintptr_t) from, move->to, move->new_size);
     }
-    lock_release(&vp.mappings);
+    leave(entered);
     return result < 0 ? (void *) answered(result) : (void *) move->to;
 }
 
@@ -669,10 +684,10 @@ static void *remap_ours(struct move *move)
         return (void *) answered(-EINVAL);
     if (!in_arena(move->from, move->old_size))
         return (void *) answered(-EFAULT);
-    lock_acquire(&vp.mappings);
+    bool entered = enter();
     arena_let_go_of_kept(&vp.arena);
     int result = remap(move, &at);
-    lock_release(&vp.mappings);
+    leave(entered);
     if (result < 0)
         return (void *) answered(result);
     lifecycle_note_growth();
