@@ -8,7 +8,6 @@
 #include "lifecycle.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

@@ -43,6 +43,9 @@ struct vp {
 
 extern struct vp vp;
 
+/** Whether absent pages trap: arming has begun and was not undone. Any thread. */
+static inline bool lifecycle_armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
+
 /** Called after an allocation that made the arena larger: arms paging when what is live exceeds the budget.
  *  No lock may be held. */
 void lifecycle_note_growth(void);

@@ -141,8 +141,6 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
     }
 }
 
-static bool is_armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
-
 /* As from a kernel that does not know them: a stored page is not wiped, and guards outlast the memory that they are in. */
 static bool is_unknown(int advice)
 {
@@ -161,8 +159,8 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
     if (advice == MADV_DONTFORK)
         mappings_note_marks();
     guard_thread_is_back();
-    int result = is_armed() ? 0 : originals()->madvise(start, length, advice);
-    if (result == 0 && is_armed()) /* it may have been armed meanwhile, and what was given up stored */
+    int result = lifecycle_armed() ? 0 : originals()->madvise(start, length, advice);
+    if (result == 0 && lifecycle_armed()) /* it may have been armed meanwhile, and what was given up stored */
         result = advise(from, end, advice);
     if (result == 0 && mappings_have_hole(start, length)) {
         errno = ENOMEM;

@@ -23,15 +23,13 @@ void *block_alloc(size_t size, size_t align, bool zeroed, bool *refused)
     return (void *) start;
 }
 
-static bool armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
-
 /* Gives back a detached range. Whether paging was armed is asked first: what is kept must be all in memory. */
 static void give_back(const struct extent *extent)
 {
-    bool reusable = !armed();
+    bool reusable = !lifecycle_armed();
     resident_forget(extent);
     engine_forget(&vp.engine, extent);
-    arena_return(&vp.arena, extent, reusable && !armed());
+    arena_return(&vp.arena, extent, reusable && !lifecycle_armed());
     if (reusable)
         lifecycle_note_shrink();
 }

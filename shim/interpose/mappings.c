@@ -45,8 +45,6 @@ static bool is_odd(uintptr_t address) { return address % PAGE_SIZE; }
 
 static bool serves(void) { return arena_is_here(&vp.arena) && vp.platform.caps.mappings; }
 
-static bool armed(void) { return __atomic_load_n(&vp.engine.trapping, __ATOMIC_ACQUIRE); }
-
 static bool in_arena(uintptr_t start, uint64_t size)
 {
     uintptr_t base = vp.platform.base;
@@ -127,7 +125,7 @@ static int map_anew(const struct extent *extent, int protection)
 /* The content goes, in memory and in the tiers. */
 static void empty(const struct extent *extent)
 {
-    if (armed())
+    if (lifecycle_armed())
         engine_discard(&vp.engine, extent);
     else
         vm_discard(extent, 1);
@@ -222,7 +220,7 @@ static void *map_new(void *hint, uint64_t size, int protection, int flags, bool 
     uintptr_t start = map_anywhere((uintptr_t) hint, size, protection);
     if (!start)
         return MAP_FAILED;
-    if (flags & MAP_POPULATE && !armed())
+    if (flags & MAP_POPULATE && !lifecycle_armed())
         vm_populate(start, size);
     if (protection)
         lifecycle_note_growth();
@@ -521,7 +519,7 @@ static int move_out(const struct piece *from, uint64_t size, uintptr_t to, bool 
         char *source = (char *) extent->start + done;
         held = extent->length - done < PAGE_SIZE ? extent->length - done : PAGE_SIZE;
         size_t pinned = guard_pin(source, held, false); /* arming waits for the lock: a mark, or present */
-        if (armed() && pinned < held)
+        if (lifecycle_armed() && pinned < held)
             result = -EFAULT;
         else
             memcpy((char *) to + done, source, held);
