@@ -279,43 +279,60 @@ static bool in_memory(page_word word)
 /* Whether there is anything to do for the page at all: most of a sparse range was never touched. */
 static bool untouched(struct engine *engine, size_t page) { return page_load(&engine->pages[page]) == PAGE_FRESH; }
 
+/* Up to a region's worth of pages, all in one region. */
+static void discard_pages(struct engine *engine, size_t page, size_t n)
+{
+    struct extent extent = {engine_address_of(engine, page), n << engine->page_shift};
+    uint64_t owned = 0;
+    int64_t there = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (untouched(engine, page + i))
+            continue;
+        page_word was = own(engine, page + i);
+        owned |= UINT64_C(1) << i;
+        there += in_memory(was);
+        engine_release_copy(engine, was);
+    }
+    if (owned)
+        engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
+    engine->pf->ops->drop(engine->pf, &extent, 1);
+    engine_account(engine, page, -there); /* not before: what is counted as gone is somebody else's to fill */
+    for (; owned; owned &= owned - 1)
+        page_finish(&engine->pages[page + (size_t) __builtin_ctzll(owned)], PAGE_FRESH);
+}
+
+/* Only the words: none of the pages is in memory. */
+static void forget_words(struct engine *engine, size_t page, size_t n)
+{
+    for (size_t i = page; i < page + n; i++) {
+        if (untouched(engine, i))
+            continue;
+        page_word was = own(engine, i);
+        if (in_memory(was))
+            engine_account(engine, i, -1);
+        engine_release_copy(engine, was);
+        page_finish(&engine->pages[i], PAGE_FRESH);
+    }
+}
+
+/* Memory goes a region at a time, together with its account: many threads that free at once would else be thought to have
+ * given back what they still hold. */
 void engine_forget(struct engine *engine, const struct extent *extent)
 {
     if (!__atomic_load_n(&engine->trapping, __ATOMIC_ACQUIRE))
         return;
     size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
     engine_enter(engine); /* a fork must not find pages half given up */
-    for (; page < end; page++) {
-        if (untouched(engine, page))
-            continue;
-        page_word was = own(engine, page);
-        if (in_memory(was))
-            engine_account(engine, page, -1);
-        engine_release_copy(engine, was);
-        page_finish(&engine->pages[page], PAGE_FRESH);
+    while (page < end) {
+        size_t region = (page / REGION_PAGES + 1) * REGION_PAGES;
+        size_t n = (region < end ? region : end) - page;
+        if (__atomic_load_n(&engine_region_of(engine, page)->resident, __ATOMIC_RELAXED))
+            discard_pages(engine, page, n);
+        else
+            forget_words(engine, page, n);
+        page += n;
     }
     engine_leave(engine);
-}
-
-/* Up to a region's worth of pages, all in one region. */
-static void discard_pages(struct engine *engine, size_t page, size_t n)
-{
-    struct extent extent = {engine_address_of(engine, page), n << engine->page_shift};
-    uint64_t owned = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (untouched(engine, page + i))
-            continue;
-        page_word was = own(engine, page + i);
-        owned |= UINT64_C(1) << i;
-        if (in_memory(was))
-            engine_account(engine, page + i, -1);
-        engine_release_copy(engine, was);
-    }
-    if (owned)
-        engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
-    engine->pf->ops->drop(engine->pf, &extent, 1);
-    for (; owned; owned &= owned - 1)
-        page_finish(&engine->pages[page + (size_t) __builtin_ctzll(owned)], PAGE_FRESH);
 }
 
 void engine_discard(struct engine *engine, const struct extent *extent)

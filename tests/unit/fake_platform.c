@@ -194,7 +194,8 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
     bool fails = op == FAKE_PROTECT && fake->protect_fails > 0;
     fake->protect_fails -= fails;
     for (size_t i = 0, first = index_of(fake, start); !fails && i < length / fake->pf.page; i++) {
-        CHECK(seems_present(fake, first + i) || (fake->races && op == FAKE_PROTECT),
+        CHECK(seems_present(fake, first + i) ||
+                  (op == FAKE_PROTECT && (fake->races || fake->state[first + i] == FAKE_ABSENT)),
               "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i,
               fake->state[first + i]);
         if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
@@ -243,7 +244,7 @@ static int drop(struct platform *pf, const struct extent *extents, size_t n)
     for (size_t i = 0; i < n - (fails && n); i++) { /* the last extent stays */
         check_range(fake, extents[i].start, extents[i].length);
         for (size_t k = 0, first = index_of(fake, extents[i].start); k < extents[i].length / pf->page; k++) {
-            CHECK(fake->state[first + k] == FAKE_PROTECTED, "drop of page %zu in state %u: its writers are not blocked",
+            CHECK(fake->state[first + k] == FAKE_PROTECTED || fake->state[first + k] == FAKE_ABSENT, "drop of page %zu in state %u: its writers are not blocked",
                   first + k, fake->state[first + k]);
             fake->state[first + k] = FAKE_ABSENT;
             fake->residue[first + k] = false;
