@@ -436,9 +436,8 @@ CASES = {
     "exits": Case(
         victim("exits"), files=False, above_cap=True, touched=96, timeout=120,
         ci="default lazy ram64:uffd-signal ram64:mprotect ram64:uffd-thread", soak=EVERY_BACKEND.format("ram64")),
-    # 64 threads that come, fill memory and go exceed the budget for moments, the more the faster the machine (README).
     "threads_many": Case(
-        victim("threads", "many"), touched=96, outside=16, above_cap=True, ci="lazy ram64:uffd-signal ram64:uffd-thread ram64:mprotect",
+        victim("threads", "many"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:uffd-thread ram64:mprotect",
         soak="ram64:uffd-signal@nobody ram64:mprotect@nobody lazy64:uffd-signal lazy64:mprotect"),
     "threads_cancelled": Case(
         victim("threads", "cancelled"), touched=96, outside=16, ci="lazy ram64:uffd-signal ram64:mprotect",

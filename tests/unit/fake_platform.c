@@ -244,8 +244,8 @@ static int drop(struct platform *pf, const struct extent *extents, size_t n)
     for (size_t i = 0; i < n - (fails && n); i++) { /* the last extent stays */
         check_range(fake, extents[i].start, extents[i].length);
         for (size_t k = 0, first = index_of(fake, extents[i].start); k < extents[i].length / pf->page; k++) {
-            CHECK(fake->state[first + k] == FAKE_PROTECTED || fake->state[first + k] == FAKE_ABSENT, "drop of page %zu in state %u: its writers are not blocked",
-                  first + k, fake->state[first + k]);
+            CHECK(fake->state[first + k] == FAKE_PROTECTED || fake->state[first + k] == FAKE_ABSENT,
+                  "drop of page %zu in state %u: its writers are not blocked", first + k, fake->state[first + k]);
             fake->state[first + k] = FAKE_ABSENT;
             fake->residue[first + k] = false;
         }
