@@ -222,6 +222,10 @@ static int uffd_unprotect(struct platform *pf, uintptr_t start, size_t length)
 static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
 {
     const struct state *state = pf->state;
+    unsigned char present;
+    /* What was dropped behind our back would be a fault, served by threads that wait for the owner of the page: the caller. */
+    if (pf->caps.kernel_faults && (vm_residency(page, pf->page, pf->page, &present) < 0 || !present))
+        return NULL;
     if (vm_copy_out(page, scratch, pf->page) == 0)
         return scratch;
     return state->behind >= 0 && vm_peek(state->behind, page, scratch, pf->page) == 0 ? scratch : NULL;

@@ -455,6 +455,17 @@ static void store_raw(struct engine *engine, size_t n)
     }
 }
 
+/* Only what is owned is read: a page that was rescued may be freed by now, and where the kernel's own faults are served,
+ * reading it would wait for whoever frees it, who may wait for this batch. */
+static const void *read_held(struct engine *engine, struct victim *victim, void *buffer)
+{
+    if (!close_rescue(engine, victim))
+        return NULL;
+    const void *content = engine->pf->ops->peek(engine->pf, engine_address_of(engine, victim->page), buffer);
+    page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
+    return content;
+}
+
 static void store(struct engine *engine)
 {
     struct evictor *evictor = engine->evictor;
@@ -464,8 +475,7 @@ static void store(struct engine *engine)
         if (victim->how == CLEAN)
             victim->stored = victim->was & PAGE_STORE_MASK;
         if (victim->how == HELD)
-            victim->content = engine->pf->ops->peek(engine->pf, engine_address_of(engine, victim->page),
-                                                    evictor->contents + (i << engine->page_shift));
+            victim->content = read_held(engine, victim, evictor->contents + (i << engine->page_shift));
         if ((victim->how != HELD && victim->how != TAKEN) || !victim->content || store_same(engine, victim) ||
             store_compressed(engine, victim, &evictor->records[raw]))
             continue;

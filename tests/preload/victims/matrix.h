@@ -107,8 +107,9 @@ void await(int fd, size_t bytes);
 /** Notes what is still there, message by message. */
 void drain(int fd);
 void position(const char *what, int fd);
-/** SIGUSR1 (whose handler does nothing) for this thread after so many milliseconds. */
-void signal_after(long milliseconds);
+/** SIGUSR1 (whose handler does nothing) for this thread, again and again: on a busy machine the first may come before the
+ *  call that it is to interrupt. 0: no longer. */
+void signal_every(long milliseconds);
 /** A signal that every thread blocks, and the set of it: delivered only to who asks. */
 #define WAITED_FOR (SIGRTMIN + 3)
 const sigset_t *waited_for(void);

@@ -75,7 +75,7 @@ static void nothing(int number)
     (void)number;
 }
 
-void signal_after(long milliseconds)
+void signal_every(long milliseconds)
 {
     static bool made;
     if (!made) {
@@ -85,8 +85,8 @@ void signal_after(long milliseconds)
         CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
         made = true;
     }
-    const struct itimerspec when = {.it_value = {milliseconds / 1000, milliseconds % 1000 * 1000000}};
-    CHECK(timer_settime(timer, 0, &when, NULL) == 0);
+    const struct timespec when = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    CHECK(timer_settime(timer, 0, &(struct itimerspec){when, when}, NULL) == 0);
 }
 
 const sigset_t *waited_for(void)

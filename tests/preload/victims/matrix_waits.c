@@ -189,8 +189,9 @@ static void nanosleep_interrupted(void)
     const struct timespec *const wanted = GIVEN(struct timespec, 8, 0);
     struct timespec *const left = ROOM(struct timespec);
     begin();
-    signal_after(20);
+    signal_every(200);
     const long result = CALL(nanosleep, wanted, left);
+    signal_every(0);
     finish();
     note("nanosleep %ld; left %s", result, left->tv_sec == 7 ? "most of it" : "something else");
 }
