@@ -331,6 +331,7 @@ static bool arm(void)
                  vp.platform.ops->name);
         return false;
     }
+    __atomic_store_n(&vp.engine.take_only, !guard_filters() || guard_finds_devices(), __ATOMIC_RELAXED);
     strangers_exclude();
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;

@@ -46,6 +46,9 @@ void guard_start(const char *wanted);
  *  paged. Holder of LOCK_LIFECYCLE. */
 bool guard_finds_rings(void);
 
+/** Whether the program has mapped a device, which may then write to its memory by itself. */
+bool guard_finds_devices(void);
+
 /** The calling thread is not in a stopped call: whatever the net still holds for it is let go. Async-signal-safe. */
 void guard_thread_is_back(void);
 

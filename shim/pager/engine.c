@@ -20,6 +20,7 @@ int engine_init(struct engine *engine, struct platform *pf, struct arena *arena)
         .page_count = pf->size / pf->page,
         .evict_lock = LOCK_INIT(LOCK_EVICT),
         .limit = UINT64_MAX,
+        .take_only = true,
     };
     engine->pages = os_map(engine->page_count * sizeof *engine->pages);
     engine->regions = os_map((engine->page_count / REGION_PAGES + 1) * sizeof *engine->regions);

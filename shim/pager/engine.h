@@ -118,6 +118,7 @@ struct engine {
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
     bool locked;         /* the program has locked memory of the arena (mlock) */
+    bool take_only;      /* memory may be in the hands of the kernel or a device unseen: protection does not stop those */
     bool evict_shared;   /* a fork happened: pages may be shared with a child, which taking refuses */
 
     struct pager pager;

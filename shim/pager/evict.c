@@ -15,55 +15,18 @@
  * Runs on the pager's thread, which has no thread-local storage, or inside a fault: the rules of fault.c hold.
  */
 #include "evict.h"
+#include "evictor.h"
 
 #include <errno.h>
 #include <limits.h>
 
 #include "../../platform/os.h"
 #include "../base/log.h"
-#include "../tier/codec.h"
 #include "../tier/pool.h"
-#include "../tier/spill.h"
 #include "pager.h"
-#include "same.h"
-
-#define BATCH_BYTES ((size_t) 1 << 20)
-#define BATCH_MAX   (BATCH_BYTES / 4096)
 
 /* After this many rounds of the hand without a victim there is none. */
 #define ROUNDS_MAX (2 + 3)
-
-enum how {
-    CLEAN, /* its copy is still true */
-    TAKEN, /* the content is in staging */
-    HELD,  /* the content is in place, writers blocked */
-    GONE,  /* no longer this batch's: rescued, or given back */
-};
-
-struct victim {
-    size_t page;
-    page_word was;
-    page_word stored; /* place and handle of its copy; 0: not stored */
-    const void *content;
-    enum how how;
-};
-
-struct evictor {
-    size_t hand; /* the region to look at next */
-    struct victim victims[BATCH_MAX];
-    size_t count, capacity;
-    bool refused; /* some content of this batch found no room */
-    struct extent extents[BATCH_MAX];
-    struct record records[BATCH_MAX]; /* on their way to the spill */
-    size_t record_of[BATCH_MAX];      /* which victim records[i] is */
-    tier_handle handles[SPILL_SEGMENT_RECORDS];
-    struct record moving[SPILL_SEGMENT_RECORDS];
-    struct tier_item items[SPILL_SEGMENT_RECORDS];
-    struct codec_encoder encoder;
-    struct same same;
-    unsigned char encoded[CODEC_PAGE_MAX];
-    unsigned char contents[BATCH_BYTES] __attribute__((aligned(4096))); /* what peek() copies out */
-};
 
 int evictor_new(struct engine *engine)
 {
@@ -94,10 +57,6 @@ uint64_t evict_same_word(const struct engine *engine, tier_handle handle)
 {
     return same_word(&engine->evictor->same, handle);
 }
-
-/* Whether content may be taken away in one step: safe against direct memory access by the kernel, which write
- * protection does not stop. */
-static bool takes(const struct engine *engine) { return engine->pf->caps.takes; }
 
 static bool has_copy(page_word word) { return (word & PAGE_PROTECTED) && page_place(word) != PLACE_NONE; }
 
@@ -160,13 +119,12 @@ static void claim(struct engine *engine, size_t page)
     page_word seen = page_load(&engine->pages[page]);
     if (page_state(seen) != PAGE_RESIDENT)
         return;
-    enum how how = has_copy(seen) ? CLEAN : takes(engine) ? TAKEN : HELD;
+    enum how how = has_copy(seen) ? CLEAN : HELD;
     if (page_swap(&engine->pages[page], &seen, page_in_state(seen, PAGE_LEAVING)))
         evictor->victims[evictor->count++] = (struct victim){.page = page, .was = seen & ~PAGE_WAITERS, .how = how};
 }
 
-/* A victim stays. It is LEAVING. `unprotect`: writers were blocked already. `heat`: rounds until it is looked at again. */
-static void give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat)
+void evictor_give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat)
 {
     page_word next = victim->was;
     if (heat)
@@ -199,7 +157,7 @@ static void claim_region(struct engine *engine, size_t region, uint64_t due)
     if (!region_is_pinned(&engine->regions[region]))
         return;
     while (evictor->count > before)
-        give_back(engine, &evictor->victims[--evictor->count], false, 0);
+        evictor_give_back(engine, &evictor->victims[--evictor->count], false, 0);
 }
 
 static void choose(struct engine *engine, size_t want)
@@ -215,85 +173,6 @@ static void choose(struct engine *engine, size_t want)
             claim_region(engine, hand, due_pages(engine, hand * REGION_PAGES));
         if (evictor->count < evictor->capacity)
             evictor->hand++;
-    }
-}
-
-/* ---- blocking ---- */
-
-/* How many victims from `i` on are the same way and next to each other. */
-static size_t run_length(const struct evictor *evictor, size_t i)
-{
-    const struct victim *victims = evictor->victims;
-    size_t run = 1;
-    while (i + run < evictor->count && victims[i + run].how == victims[i].how &&
-           victims[i + run].page == victims[i].page + run)
-        run++;
-    return run;
-}
-
-/* The platform did not take it. -ENOENT: the program has dropped its memory behind our back. -EBUSY: the kernel has it in
- * hand for direct access, or a forked child shares it; only the latter can go by way of protection. -EINVAL: the program
- * has made it read-only, or locked it in memory. */
-static void not_taken(struct engine *engine, struct victim *victim, int64_t error)
-{
-    if (error == -ENOENT) {
-        engine_account(engine, victim->page, -1);
-        page_finish(&engine->pages[victim->page], PAGE_FRESH);
-        victim->how = GONE;
-    } else if ((error == -EBUSY && engine->evict_shared) ||
-               (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
-        victim->how = HELD;
-    } else {
-        give_back(engine, victim, false, 3);
-    }
-}
-
-static void take_run(struct engine *engine, size_t i, size_t run)
-{
-    struct evictor *evictor = engine->evictor;
-    struct platform *pf = engine->pf;
-    size_t shift = engine->page_shift;
-    while (run > 0) {
-        int64_t moved = pf->ops->take(pf, engine_address_of(engine, evictor->victims[i].page), run << shift, i << shift);
-        size_t n = moved > 0 ? (size_t) moved >> shift : 0;
-        for (size_t k = 0; k < n; k++)
-            evictor->victims[i + k].content = pf->staging + ((i + k) << shift);
-        i += n;
-        run -= n;
-        if (run > 0) {
-            not_taken(engine, &evictor->victims[i], moved);
-            i++;
-            run--;
-        }
-    }
-}
-
-/* The victim's writers are blocked now, or could not be. From here on a write may rescue it. Until now nobody could: who
- * rescued and pinned it before it was protected would have it protected under a system call. */
-static void hold(struct engine *engine, struct victim *victim, bool blocked)
-{
-    if (!blocked || region_is_pinned(engine_region_of(engine, victim->page)))
-        give_back(engine, victim, true, blocked ? 0 : 3);
-    else
-        page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
-}
-
-static void block(struct engine *engine)
-{
-    struct evictor *evictor = engine->evictor;
-    for (size_t i = 0, run; i < evictor->count; i += run) {
-        run = run_length(evictor, i);
-        if (evictor->victims[i].how == TAKEN)
-            take_run(engine, i, run);
-    }
-    for (size_t i = 0, run; i < evictor->count; i += run) {
-        run = run_length(evictor, i);
-        if (evictor->victims[i].how != HELD)
-            continue;
-        uintptr_t start = engine_address_of(engine, evictor->victims[i].page);
-        bool blocked = engine->pf->ops->protect(engine->pf, start, run << engine->page_shift) == 0;
-        for (size_t k = i; k < i + run; k++)
-            hold(engine, &evictor->victims[k], blocked);
     }
 }
 
@@ -461,8 +340,16 @@ static const void *read_held(struct engine *engine, struct victim *victim, void 
 {
     if (!close_rescue(engine, victim))
         return NULL;
-    const void *content = engine->pf->ops->peek(engine->pf, engine_address_of(engine, victim->page), buffer);
-    page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
+    uintptr_t address = engine_address_of(engine, victim->page);
+    const void *content = engine->pf->ops->peek(engine->pf, address, buffer);
+    unsigned char present = 1;
+    if (!content)
+        engine->pf->ops->residency(engine->pf, address, engine_page_size(engine), &present);
+    if (!present) { /* the program has dropped its memory behind our back */
+        engine_account(engine, victim->page, -1);
+        victim->how = GONE;
+    }
+    page_finish(&engine->pages[victim->page], present ? page_in_state(victim->was, PAGE_EVICTING) : PAGE_FRESH);
     return content;
 }
 
@@ -499,7 +386,7 @@ static void put_back(struct engine *engine, struct victim *victim)
                                   victim->content, true) < 0)
         os_yield(); /* the memory is there: it is the page itself that moves */
     victim->was &= ~PAGE_PROTECTED;
-    give_back(engine, victim, false, 3);
+    evictor_give_back(engine, victim, false, 3);
 }
 
 /* The last moment at which a write can rescue a page has passed when this returns true. */
@@ -516,7 +403,7 @@ static bool settle(struct engine *engine, struct victim *victim)
     if (victim->how == TAKEN)
         put_back(engine, victim);
     else
-        give_back(engine, victim, true, 3);
+        evictor_give_back(engine, victim, true, 3);
     return false;
 }
 
@@ -610,7 +497,7 @@ static void note_room(struct engine *engine, size_t left)
 /* What was chosen goes. Returns how many pages left. */
 static size_t evict_batch(struct engine *engine)
 {
-    block(engine);
+    evictor_block(engine);
     store(engine);
     size_t left = release(engine);
     note_room(engine, left);

@@ -59,6 +59,7 @@ struct fake_config {
     size_t size, page; /* bytes */
     size_t granule;    /* 0: the page */
     bool takes, protects;
+    bool take_only; /* what the engine is told: nothing but taking is safe */
 };
 
 /** Makes a platform; the address space is reserved. */

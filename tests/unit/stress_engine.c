@@ -188,6 +188,7 @@ static void run(const struct fake_config *config, unsigned seconds)
     fake.races = true;
     REQUIRE(arena_init(&arena, &fake.pf) == 0 && engine_init(&engine, &fake.pf, &arena) == 0);
     arena.ready = true;
+    engine.take_only = config->take_only;
     REQUIRE(pool_new(&pool, &(struct pool_config){.reserve = 8 << 20, .capacity = 1 << 20, .page_size = PAGE}) == 0);
     REQUIRE(spill_new(&spill, &(struct spill_config){
         .directory = "/var/tmp", .max_bytes = 64 << 20, .page_size = PAGE}) == 0);
@@ -230,6 +231,7 @@ int main(int argc, char **argv)
     static const struct fake_config configs[] = {
         {.size = ARENA, .page = PAGE, .protects = true},
         {.size = ARENA, .page = PAGE, .protects = true, .takes = true},
+        {.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true},
         {.size = ARENA, .page = PAGE},
     };
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++)

@@ -39,6 +39,7 @@ static void make_engine(const struct fake_config *config)
     arena.ready = true;
     engine.pager.config.no_thread = true;
     engine.warned_full = true; /* silence */
+    engine.take_only = config->take_only;
 }
 
 static void arm_with(struct tier *with_pool, struct tier *with_spill)
@@ -386,6 +387,7 @@ static struct machine machines[] = {
     {{.size = ARENA, .page = 4096, .protects = true}, true, false},
     {{.size = ARENA, .page = 4096, .protects = true}, false, true},
     {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, true, true},
+    {{.size = ARENA, .page = 4096, .protects = true, .takes = true, .take_only = true}, true, true},
     {{.size = ARENA, .page = 4096, .protects = true, .takes = true}, false, true},
     {{.size = ARENA, .page = 4096}, true, true},
     {{.size = ARENA, .page = 16384, .protects = true}, true, true},
@@ -779,9 +781,10 @@ Test(engine, a_full_tier_loses_nothing_wherever_it_is_full)
     static const struct fake_config configs[] = {
         {.size = ARENA, .page = PAGE, .protects = true},
         {.size = ARENA, .page = PAGE, .protects = true, .takes = true},
+        {.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true},
         {.size = ARENA, .page = PAGE},
     };
-    for (size_t c = 0; c < 3; c++)
+    for (size_t c = 0; c < 4; c++)
         for (uint64_t index = 1; index <= 50; index++)
             for (int for_good = 0; for_good < 2; for_good++)
                 full_at(index, for_good, &configs[c], index % 3 ? SIZE_MAX : 5);
@@ -851,7 +854,7 @@ Test(engine, a_platform_that_refuses_costs_nothing)
 
 Test(engine, pages_in_the_kernels_hands_are_not_taken)
 {
-    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true});
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});
     arm_with(real_pool(PAGE), real_spill(PAGE));
     uintptr_t at = block(BLOCK);
     fill(at, BLOCK_PAGES, TEXT, 1);

@@ -366,6 +366,7 @@ static void make_world(const struct scenario *scenario)
     cr_assert_eq(arena_init(&world.arena, &world.fake.pf), 0);
     cr_assert_eq(engine_init(&world.engine, &world.fake.pf, &world.arena), 0);
     world.arena.ready = true;
+    world.engine.take_only = config.take_only;
     world.page = arena_alloc(&world.arena, PAGES * PAGE, 1, true, &got);
     cr_assert_eq(world.page, world.fake.pf.base);
     cr_assert_eq(engine_arm(&world.engine), 0);

@@ -13,6 +13,8 @@ void guard_start(const char *wanted) { (void) wanted; }
 
 bool guard_finds_rings(void) { return false; }
 
+bool guard_finds_devices(void) { return false; }
+
 void guard_thread_is_back(void) {}
 
 bool guard_serve_signal(const siginfo_t *info, void *context)

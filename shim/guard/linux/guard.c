@@ -68,6 +68,7 @@ static int start_trap(void)
 
 static void warn_unfiltered(int error)
 {
+    __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_RELAXED);
     log_warn("system calls cannot be filtered (error %u): those that do not go through libc's functions may fail on "
              "paged memory",
              (uint64_t) -error);
@@ -175,5 +176,13 @@ bool guard_finds_rings(void)
     while (!found && (name = directory_next(&descriptors)) != NULL)
         found = is_ring(descriptors.fd, name);
     directory_close(&descriptors);
-    return found || proc_contains("/proc/thread-self/maps", "/[aio]");
+    return found || proc_count("/proc/thread-self/maps", "/[aio]") > 0;
+}
+
+/* Where devices that reach into the program's memory by themselves (network adapters, accelerators) show: their programs map
+ * them to talk to them. */
+bool guard_finds_devices(void)
+{
+    static const char maps[] = "/proc/thread-self/maps";
+    return proc_count(maps, " /dev/") > proc_count(maps, " /dev/zero") + proc_count(maps, " /dev/shm/");
 }

@@ -59,16 +59,17 @@ uint64_t proc_number(const char **text)
     return value;
 }
 
-bool proc_contains(const char *path, const char *wanted)
+unsigned proc_count(const char *path, const char *wanted)
 {
     char room[4096];
     size_t kept = 0, length = strlen(wanted);
-    bool found = false;
+    unsigned found = 0;
     int fd = os_open(path, O_RDONLY, 0);
     ssize_t got;
-    while (fd >= 0 && !found && (got = os_read(fd, room + kept, sizeof room - kept)) > 0) {
+    while (fd >= 0 && (got = os_read(fd, room + kept, sizeof room - kept)) > 0) {
         size_t filled = kept + (size_t) got;
-        found = memmem(room, filled, wanted, length) != NULL;
+        for (const char *at = room; (at = memmem(at, filled - (size_t) (at - room), wanted, length)) != NULL; at += length)
+            found++;
         kept = filled < length ? filled : length - 1; /* it may lie across two pieces */
         memmove(room, room + filled - kept, kept);
     }

@@ -25,7 +25,7 @@ void directory_close(struct directory *directory);
 /** A number in decimal or 0x..., after any blanks; moves *text on to what follows. */
 uint64_t proc_number(const char **text);
 
-/** Whether the file contains `wanted` (at most 32 characters). */
-bool proc_contains(const char *path, const char *wanted);
+/** How often the file contains `wanted` (at most 32 characters). */
+unsigned proc_count(const char *path, const char *wanted);
 
 #endif
