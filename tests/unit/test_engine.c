@@ -458,8 +458,12 @@ Test(engine, zeros_and_repeated_words_store_nothing)
     verify(zero, BLOCK_PAGES, ZERO, 0);
 }
 
+/* Lets so much time pass, as leaving pages count it, that whoever comes back from now on comes late. */
+static void let_time_pass(void) { engine.clock.now += POLICY_SOON + 1; }
+
 Test(engine, a_page_that_was_only_read_is_not_stored_again)
 {
+    enum { READS = 5 };
     make_engine(&usual);
     arm_with(real_pool(PAGE), real_spill(PAGE));
     uintptr_t text = block(BLOCK), noise = block(BLOCK);
@@ -468,14 +472,16 @@ Test(engine, a_page_that_was_only_read_is_not_stored_again)
     evict_all();
     uint64_t before = stores(pool) + stores(spill);
     cr_assert_eq(before, 2 * BLOCK_PAGES);
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < READS; round++) {
+        let_time_pass();
         verify(text, BLOCK_PAGES, TEXT, 1);
         verify(noise, BLOCK_PAGES, NOISE, 1);
         check_accounts();
         evict_all();
         cr_assert_eq(engine.resident, 0);
     }
-    cr_assert_eq(stores(pool) + stores(spill), before);
+    /* But for the few that stay long, and give up their copies meanwhile. */
+    cr_assert_eq(stores(pool) + stores(spill), before + READS * 2 * BLOCK_PAGES / POLICY_FEW);
 }
 
 Test(engine, the_first_write_releases_the_copy)
@@ -494,13 +500,14 @@ Test(engine, the_first_write_releases_the_copy)
     verify(at, 1, TEXT, 2);
 }
 
-Test(engine, young_pages_are_spared_and_a_return_earns_another_turn)
+Test(engine, new_pages_are_spared_and_a_soon_return_is_a_proof)
 {
     make_engine(&usual);
     arm_with(real_pool(PAGE), NULL);
     uintptr_t at = block(BLOCK);
     fill(at, 1, TEXT, 1);
     cr_assert(word_of(at) & PAGE_YOUNG);
+    cr_assert_eq(page_age(word_of(at)), POLICY_GRACE);
     evict_all();
     fill(at, 1, TEXT, 1);
     cr_assert(word_of(at) & PAGE_YOUNG);
@@ -509,12 +516,71 @@ Test(engine, young_pages_are_spared_and_a_return_earns_another_turn)
     uintptr_t cold = block(BLOCK);
     engine.pages[engine_page_of(&engine, cold)] = PAGE_FRESH;
     fill(cold, 1, TEXT, 2);
-    engine.pages[engine_page_of(&engine, cold)] &= ~(PAGE_YOUNG | PAGE_HEAT_MASK);
+    engine.pages[engine_page_of(&engine, cold)] &= ~(PAGE_YOUNG | PAGE_HEAT_MASK | PAGE_AGE_MASK);
     lock_acquire(&engine.evict_lock);
     cr_assert_eq(evict_pages(&engine, 1), 1);
     lock_release(&engine.evict_lock);
     cr_assert_eq(page_state(word_of(cold)), PAGE_STORED);
     cr_assert_eq(page_state(word_of(at)), PAGE_RESIDENT);
+}
+
+/* A scan of twelve blocks, of which room is made for all but one: every page of `hot` is read between its parts. */
+static void scan_past(uintptr_t hot, size_t hot_pages, uintptr_t scanned, size_t blocks)
+{
+    for (size_t i = 0; i < blocks; i++) {
+        verify(scanned + i * BLOCK, BLOCK_PAGES, TEXT, i * BLOCK_PAGES);
+        verify(hot, hot_pages, TEXT, 5000);
+        lock_acquire(&engine.evict_lock);
+        size_t most = 2 * BLOCK_PAGES, resident = (size_t) engine.resident;
+        if (resident > most)
+            evict_pages(&engine, resident - most);
+        lock_release(&engine.evict_lock);
+    }
+}
+
+Test(engine, hot_pages_stay_while_a_scan_goes_by)
+{
+    enum { HOT = 16, BLOCKS = 12 };
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    engine.limit = 2 * BLOCK_PAGES;
+    uintptr_t hot = block(BLOCK), scanned = block(BLOCKS * BLOCK);
+    fill(hot, HOT, TEXT, 5000);
+    fill(scanned, BLOCKS * BLOCK_PAGES, TEXT, 0);
+    evict_all();
+    scan_past(hot, HOT, scanned, BLOCKS); /* learns */
+    scan_past(hot, HOT, scanned, BLOCKS);
+    uint64_t before = engine.counters.refills;
+    scan_past(hot, HOT, scanned, BLOCKS);
+    uint64_t again = engine.counters.refills - before;
+    cr_assert_leq(again, BLOCKS * BLOCK_PAGES + 2 * HOT, "%zu pages came back", (size_t) again);
+    check_accounts();
+}
+
+Test(engine, only_a_page_that_stays_gives_up_its_copy)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t hot = block(BLOCK), cold = block(BLOCK);
+    fill(hot, 1, TEXT, 1);
+    fill(cold, 1, TEXT, 2);
+    evict_all();
+    engine.counters.refills = 1; /* nobody is lucky */
+    verify(hot, 1, TEXT, 1);
+    let_time_pass();
+    verify(cold, 1, TEXT, 2);
+    cr_assert_eq(page_place(word_of(hot)), PLACE_POOL);
+    lock_acquire(&engine.evict_lock);
+    cr_assert_eq(evict_pages(&engine, 1), 1);
+    lock_release(&engine.evict_lock);
+    cr_assert_eq(page_state(word_of(cold)), PAGE_STORED);
+    cr_assert_eq(page_state(word_of(hot)), PAGE_RESIDENT);
+    cr_assert_eq(page_place(word_of(hot)), PLACE_NONE);
+    check_accounts();
+    cr_assert_eq(stores(pool), 2);
+    fill(hot, 1, TEXT, 3);
+    evict_all();
+    verify(hot, 1, TEXT, 3);
 }
 
 /* ---- pins ---- */

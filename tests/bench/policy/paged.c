@@ -58,14 +58,7 @@ static page_word young_came_back(page_word word, uint32_t now, uint64_t turn)
     return word | PAGE_YOUNG;
 }
 
-#ifdef EXPLORE
-#include "explore.h"
-#endif
-
 const struct rules rules[] = {
-#ifdef EXPLORE
-    {"tuned", policy_new, policy_left, tuned_back, policy_age},
-#endif
     {"engine", policy_new, policy_left, policy_came_back, policy_age},
     {"YOUNG+heat", heat_new, heat_left, heat_came_back, heat_age},
     {"YOUNG", heat_new, heat_left, young_came_back, heat_age},

@@ -1,7 +1,9 @@
 /*
  * simulate.c: which pages should leave, and what becomes of the copies of those that came back: tables.
  *
- *     policy_simulate [--pages N] [--misses | --copies] [TRACE.zst]...
+ *     policy_simulate [--pages N] [--misses | --copies | --check] [TRACE.zst]...
+ *
+ * --check compares the engine's policy with LRU and fails where it is worse than it was found to be.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +43,40 @@ static void misses_row(const struct workload *workload, unsigned times)
     }
     printf("\n");
     fflush(stdout);
+}
+
+/* Misses of the engine's policy, at most, in parts of LRU's. A few percent above what was measured. */
+static const struct bound {
+    const char *name;
+    double twice, four_times; /* the memory there is */
+} bounds[] = {
+    {"uniform", 1.03, 1.03}, {"zipf", 1.00, 0.97},      {"hot", 1.12, 1.12},     {"moving", 1.24, 1.29},
+    {"cycle", 0.58, 0.81},   {"scanhot", 0.65, 0.85},   {"chase", 0.68, 0.90},   {"merge", 0.66, 0.88},
+    {"tree", 1.05, 1.05},    {"python.zst", 2.0, 1.65}, {"sort.zst", 3.5, 1.35}, {"sqlite.zst", 0.40, 1.05},
+};
+
+static bool failed;
+
+static void check_one(const struct workload *workload, unsigned times, double most)
+{
+    uint32_t capacity = workload->distinct / times;
+    uint64_t least = oracles[1].misses(workload, capacity);
+    struct outcome out = paged_run(workload, &(struct machine){.budget = capacity, .pool_share = 1}, &rules[0]);
+    double ratio = least ? (double)out.refills / (double)least : 0;
+    if (ratio > most)
+        failed = true;
+    printf("%-12s x%u %.3f of LRU's misses, at most %.2f%s\n", workload->name, times, ratio, most,
+           ratio > most ? ": FAILED" : "");
+}
+
+static void check_rows(const struct workload *workload)
+{
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        if (strcmp(bounds[i].name, workload->name) == 0) {
+            check_one(workload, 2, bounds[i].twice);
+            check_one(workload, 4, bounds[i].four_times);
+        }
+    }
 }
 
 static void copies_row(const struct workload *workload, double times, double compressed)
@@ -98,12 +134,18 @@ static void copies_rows(const struct workload *workload)
 int main(int argc, char **argv)
 {
     int first = 1;
-    bool only_misses = false, only_copies = false;
+    bool only_misses = false, only_copies = false, check = false;
     for (; first < argc && strncmp(argv[first], "--", 2) == 0; first++) {
         only_misses |= strcmp(argv[first], "--misses") == 0;
         only_copies |= strcmp(argv[first], "--copies") == 0;
+        check |= strcmp(argv[first], "--check") == 0;
         if (strcmp(argv[first], "--pages") == 0 && first + 1 < argc)
             pages = (uint32_t)strtoul(argv[++first], NULL, 10);
+    }
+    if (check) {
+        pages = 4096;
+        each(check_rows, argc - first, argv + first);
+        return failed;
     }
     if (!only_copies) {
         misses_head();
