@@ -41,9 +41,9 @@ enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES =
 
 enum role { NOBODY, READ, WRITE, EVICT, PIN_WRITE, PIN_READ, FORGET };
 
-enum start { START_FRESH, START_DIRTY, START_YOUNG, START_CLEAN, START_HOT, START_STORED, START_PROTECTED, STARTS };
+enum start { START_FRESH, START_DIRTY, START_YOUNG, START_CLEAN, START_STORED, START_PROTECTED, START_HOT, STARTS };
 
-static const char *const start_names[] = {"fresh", "dirty", "young", "clean", "clean and hot", "stored", "protected without copy"};
+static const char *const start_names[] = {"fresh", "dirty", "young", "clean", "stored", "protected without copy", "clean and hot"};
 
 struct scenario {
     enum start start;
@@ -397,12 +397,14 @@ static void end_world(void)
     memset(&world, 0, sizeof world);
 }
 
+static bool is_clean(enum start start) { return start == START_CLEAN || start == START_HOT; }
+
 /* The block is there, the page as the scenario says. Nothing else of the world outlives a schedule. */
 static void set_page(void)
 {
     enum start start = world.scenario.start;
-    bool present = start != START_FRESH && start != START_STORED, clean = start == START_CLEAN || start == START_HOT;
-    bool copy = clean || start == START_STORED, protected = clean || start == START_PROTECTED;
+    bool present = start != START_FRESH && start != START_STORED, copy = is_clean(start) || start == START_STORED;
+    bool protected = is_clean(start) || start == START_PROTECTED;
     fake_tier_fini(&world.tier);
     fake_tier_init(&world.tier, &world.fake);
     tier_handle handle = 0;
@@ -693,7 +695,7 @@ static const struct machine machines[] = {
 
 static bool possible(const struct machine *machine, enum start start)
 {
-    return machine->protects || (start != START_CLEAN && start != START_HOT && start != START_PROTECTED);
+    return machine->protects || (!is_clean(start) && start != START_PROTECTED);
 }
 
 /* A sanitizer leaves rubbish in every frame, by which equal states look different: three actors would take hours. */
