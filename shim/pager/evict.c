@@ -100,16 +100,13 @@ static bool has_copy(page_word word) { return (word & PAGE_PROTECTED) && page_pl
 
 /* ---- choosing ---- */
 
-/* Ages one page. Returns whether it is due. One that stays on gives up the copy that was kept: when it leaves at last, it
- * may well have been written to, and until then the memory serves better. What stores nothing costs nothing. */
-static bool age(struct engine *engine, page_word *word, page_word seen)
+/* Ages one page. Returns whether it is due. */
+static bool age(page_word *word, page_word seen)
 {
     page_word next = seen;
     bool due = policy_age(&next);
-    if (page_age(next) > 0 && (page_place(seen) == PLACE_POOL || page_place(seen) == PLACE_SPILL))
-        next &= ~PAGE_STORE_MASK; /* its protection stays: harmless */
-    if (next != seen && page_swap(word, &seen, next) && !(next & PAGE_STORE_MASK))
-        engine_release_copy(engine, seen);
+    if (next != seen)
+        page_swap(word, &seen, next);
     return due;
 }
 
@@ -144,7 +141,7 @@ static uint64_t due_pages(struct engine *engine, size_t first)
         if (page_state(seen) != PAGE_RESIDENT)
             continue;
         resident |= UINT64_C(1) << i;
-        due |= (uint64_t) age(engine, &engine->pages[first + i], seen) << i;
+        due |= (uint64_t) age(&engine->pages[first + i], seen) << i;
     }
     return whole_granules(engine, resident, due);
 }

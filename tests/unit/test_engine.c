@@ -458,12 +458,8 @@ Test(engine, zeros_and_repeated_words_store_nothing)
     verify(zero, BLOCK_PAGES, ZERO, 0);
 }
 
-/* Lets so much time pass, as leaving pages count it, that whoever comes back from now on comes late. */
-static void let_time_pass(void) { engine.clock.now += POLICY_SOON + 1; }
-
 Test(engine, a_page_that_was_only_read_is_not_stored_again)
 {
-    enum { READS = 5 };
     make_engine(&usual);
     arm_with(real_pool(PAGE), real_spill(PAGE));
     uintptr_t text = block(BLOCK), noise = block(BLOCK);
@@ -472,16 +468,14 @@ Test(engine, a_page_that_was_only_read_is_not_stored_again)
     evict_all();
     uint64_t before = stores(pool) + stores(spill);
     cr_assert_eq(before, 2 * BLOCK_PAGES);
-    for (int round = 0; round < READS; round++) {
-        let_time_pass();
+    for (int round = 0; round < 5; round++) {
         verify(text, BLOCK_PAGES, TEXT, 1);
         verify(noise, BLOCK_PAGES, NOISE, 1);
         check_accounts();
         evict_all();
         cr_assert_eq(engine.resident, 0);
     }
-    /* But for the few that stay long, and give up their copies meanwhile. */
-    cr_assert_eq(stores(pool) + stores(spill), before + READS * 2 * BLOCK_PAGES / POLICY_FEW);
+    cr_assert_eq(stores(pool) + stores(spill), before);
 }
 
 Test(engine, the_first_write_releases_the_copy)
@@ -555,32 +549,6 @@ Test(engine, hot_pages_stay_while_a_scan_goes_by)
     uint64_t again = engine.counters.refills - before;
     cr_assert_leq(again, BLOCKS * BLOCK_PAGES + 2 * HOT, "%zu pages came back", (size_t) again);
     check_accounts();
-}
-
-Test(engine, only_a_page_that_stays_gives_up_its_copy)
-{
-    make_engine(&usual);
-    arm_with(real_pool(PAGE), NULL);
-    uintptr_t hot = block(BLOCK), cold = block(BLOCK);
-    fill(hot, 1, TEXT, 1);
-    fill(cold, 1, TEXT, 2);
-    evict_all();
-    engine.counters.refills = 1; /* nobody is lucky */
-    verify(hot, 1, TEXT, 1);
-    let_time_pass();
-    verify(cold, 1, TEXT, 2);
-    cr_assert_eq(page_place(word_of(hot)), PLACE_POOL);
-    lock_acquire(&engine.evict_lock);
-    cr_assert_eq(evict_pages(&engine, 1), 1);
-    lock_release(&engine.evict_lock);
-    cr_assert_eq(page_state(word_of(cold)), PAGE_STORED);
-    cr_assert_eq(page_state(word_of(hot)), PAGE_RESIDENT);
-    cr_assert_eq(page_place(word_of(hot)), PLACE_NONE);
-    check_accounts();
-    cr_assert_eq(stores(pool), 2);
-    fill(hot, 1, TEXT, 3);
-    evict_all();
-    verify(hot, 1, TEXT, 3);
 }
 
 /* ---- pins ---- */
