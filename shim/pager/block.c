@@ -62,7 +62,7 @@ static void not_taken(struct engine *engine, struct victim *victim, int64_t erro
                (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
         victim->how = HELD;
     } else {
-        evictor_give_back(engine, victim, false, 3);
+        evictor_give_back(engine, victim, false, RESIST_ROUNDS);
     }
 }
 
@@ -95,7 +95,7 @@ static void take_run(struct engine *engine, size_t i, size_t run)
 static void hold(struct engine *engine, struct victim *victim, bool blocked)
 {
     if (!blocked || region_is_pinned(engine_region_of(engine, victim->page)))
-        evictor_give_back(engine, victim, true, blocked ? 0 : 3);
+        evictor_give_back(engine, victim, true, blocked ? 0 : RESIST_ROUNDS);
     else
         page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
 }

@@ -123,7 +123,7 @@ static void resume_faults(struct engine *engine)
 static bool adopt_page(struct engine *engine, size_t page)
 {
     page_word fresh = PAGE_FRESH;
-    bool adopted = page_swap(&engine->pages[page], &fresh, PAGE_RESIDENT | PAGE_YOUNG);
+    bool adopted = page_swap(&engine->pages[page], &fresh, policy_new(PAGE_RESIDENT));
     if (adopted)
         engine_account(engine, page, 1);
     return adopted;
@@ -365,7 +365,7 @@ static page_word word_after_move(struct engine *engine, page_word was, size_t ta
     switch (page_state(was)) {
     case PAGE_RESIDENT:
         engine_release_copy(engine, was); /* it arrives unprotected */
-        return PAGE_RESIDENT | PAGE_YOUNG;
+        return policy_new(PAGE_RESIDENT);
     case PAGE_STORED:
         if (page_place(was) == PLACE_POOL)
             pool_renumber(engine->pool, page_handle(was), target);

@@ -19,6 +19,7 @@
 #include "../base/histogram.h"
 #include "../tier/tier.h"
 #include "page.h"
+#include "policy.h"
 #include "share.h"
 
 /* Eviction works through the arena a region at a time: the pages that one mask holds. */
@@ -107,6 +108,9 @@ struct engine {
     struct evictor *evictor;
 
     struct lock evict_lock; /* one evictor at a time */
+
+    /* Driven by pages that leave. Holder of the evict lock writes; `now` is read by any thread. */
+    struct policy_clock clock;
 
     /* Any thread, atomically. */
     uint64_t resident;   /* pages in memory that the engine knows of */

@@ -2,15 +2,12 @@
  * evict.c: taking pages out.
  *
  * One evictor at a time (evict_lock), a batch at a time:
- *   choose   a hand goes round the regions; pages that are neither young nor hot nor pinned are victims
+ *   choose   a hand goes round the regions; pages that may not stay (policy.h) and are not pinned are victims
  *   block    their writers: protected, or taken away into staging in one step
  *   store    their content: one repeated word, compressed into the pool, or raw into the spill
  *   free     all of them in one call; what a write has rescued meanwhile stays
  *
- * There are no access bits to be had (FACTS): a page proves that it is used by coming back. So the hand gives every
- * page that came in one round of grace (YOUNG), and each return from a tier another (heat).
- * Sources: Corbató's clock (1969); second chance by refault: Babaoglu & Joy, "Converting a Swap-Based System to do
- * Paging in an Architecture Lacking Page-Referenced Bits" (1981).
+ * Source of the hand: Corbató, "A Paging Experiment with the Multics System" (1969).
  *
  * Runs on the pager's thread, which has no thread-local storage, or inside a fault: the rules of fault.c hold.
  */
@@ -25,8 +22,8 @@
 #include "../tier/pool.h"
 #include "pager.h"
 
-/* After this many rounds of the hand without a victim there is none. */
-#define ROUNDS_MAX (2 + 3)
+/* After this many rounds of the hand without a victim there is none for now: the next attempt ages on. */
+#define ROUNDS_MAX 5
 
 int evictor_new(struct engine *engine)
 {
@@ -65,15 +62,11 @@ static bool has_copy(page_word word) { return (word & PAGE_PROTECTED) && page_pl
 /* Ages one page. Returns whether it is due. */
 static bool age(page_word *word, page_word seen)
 {
-    if (seen & PAGE_YOUNG) {
-        page_swap(word, &seen, seen & ~PAGE_YOUNG);
-        return false;
-    }
-    if (page_heat(seen) > 0) {
-        page_swap(word, &seen, seen - (UINT64_C(1) << PAGE_HEAT_SHIFT));
-        return false;
-    }
-    return true;
+    page_word next = seen;
+    bool due = policy_age(&next);
+    if (next != seen)
+        page_swap(word, &seen, next);
+    return due;
 }
 
 /* The pages of a region that are in memory. */
@@ -124,11 +117,9 @@ static void claim(struct engine *engine, size_t page)
         evictor->victims[evictor->count++] = (struct victim){.page = page, .was = seen & ~PAGE_WAITERS, .how = how};
 }
 
-void evictor_give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat)
+void evictor_give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned rounds)
 {
-    page_word next = victim->was;
-    if (heat)
-        next = (next & ~PAGE_HEAT_MASK) | (page_word) heat << PAGE_HEAT_SHIFT;
+    page_word next = policy_stay(victim->was, rounds);
     if (unprotect) {
         engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
         next &= ~PAGE_PROTECTED;
@@ -386,7 +377,7 @@ static void put_back(struct engine *engine, struct victim *victim)
                                   victim->content, true) < 0)
         os_yield(); /* the memory is there: it is the page itself that moves */
     victim->was &= ~PAGE_PROTECTED;
-    evictor_give_back(engine, victim, false, 3);
+    evictor_give_back(engine, victim, false, RESIST_ROUNDS);
 }
 
 /* The last moment at which a write can rescue a page has passed when this returns true. */
@@ -403,7 +394,7 @@ static bool settle(struct engine *engine, struct victim *victim)
     if (victim->how == TAKEN)
         put_back(engine, victim);
     else
-        evictor_give_back(engine, victim, true, 3);
+        evictor_give_back(engine, victim, true, RESIST_ROUNDS);
     return false;
 }
 
@@ -452,7 +443,16 @@ static void keep(struct engine *engine, struct victim *victim)
 {
     engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
     discard_copy(engine, victim);
-    page_finish(&engine->pages[victim->page], PAGE_RESIDENT | PAGE_HEAT_MASK);
+    page_finish(&engine->pages[victim->page], policy_stay(PAGE_RESIDENT, RESIST_ROUNDS));
+}
+
+/* The clock by which absences are told goes on. */
+static void pass_time(struct engine *engine, size_t left)
+{
+    uint64_t room = __atomic_load_n(&engine->limit, __ATOMIC_RELAXED);
+    struct policy_clock clock = policy_tick(engine->clock, left, room > POLICY_TICKS ? room : POLICY_TICKS);
+    engine->clock.left = clock.left;
+    __atomic_store_n(&engine->clock.now, clock.now, __ATOMIC_RELAXED);
 }
 
 static size_t release(struct engine *engine)
@@ -470,10 +470,12 @@ static size_t release(struct engine *engine)
         }
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page],
-                    PAGE_STORED | victim->stored | (victim->how == CLEAN ? victim->was & PAGE_MOVED : 0));
+                    PAGE_STORED | victim->stored | (victim->how == CLEAN ? victim->was & PAGE_MOVED : 0) |
+                        policy_left(victim->was, engine->clock.now));
         left++;
     }
     count(&engine->counters.evictions, left);
+    pass_time(engine, left);
     return left;
 }
 

@@ -51,7 +51,10 @@ struct evictor {
 /** Blocks the victims' writers: each is TAKEN, or HELD (and can be rescued), or GONE. Clean ones are left as they are. */
 void evictor_block(struct engine *engine);
 
-/** A victim stays. It is LEAVING. `unprotect`: writers were blocked already. `heat`: rounds until it is looked at again. */
-void evictor_give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned heat);
+/* How long a page stays that could not be taken or stored. */
+#define RESIST_ROUNDS 3
+
+/** A victim stays for so many rounds of the hand. It is LEAVING. `unprotect`: writers were blocked already. */
+void evictor_give_back(struct engine *engine, struct victim *victim, bool unprotect, unsigned rounds);
 
 #endif

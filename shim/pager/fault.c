@@ -149,7 +149,7 @@ static enum fault_result fill_fresh(struct engine *engine, size_t page, const st
         bool in = i < first + done;
         if (in)
             engine_account(engine, i, 1);
-        owned_becomes(engine, i, in ? PAGE_RESIDENT | PAGE_YOUNG : PAGE_FRESH);
+        owned_becomes(engine, i, in ? policy_new(PAGE_RESIDENT) : PAGE_FRESH);
     }
     count(&engine->counters.zero_fills, done);
     return placed_some(engine, page, done, error);
@@ -284,15 +284,12 @@ static enum fault_result poison(struct engine *engine, size_t page, page_word wo
     return FAULT_POISONED;
 }
 
-static page_word hotter(page_word word)
-{
-    return page_heat(word) < 3 ? word + (UINT64_C(1) << PAGE_HEAT_SHIFT) : word;
-}
-
 /* The word of a page that came back, with its copy kept or released. */
-static page_word word_of_refill(page_word word, bool writable)
+static page_word word_of_refill(struct engine *engine, page_word word, bool writable)
 {
-    page_word next = page_in_state(word, PAGE_RESIDENT) | PAGE_YOUNG;
+    uint32_t now = __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
+    uint64_t turn = __atomic_fetch_add(&engine->counters.refills, 1, __ATOMIC_RELAXED);
+    page_word next = policy_came_back(page_in_state(word, PAGE_RESIDENT), now, turn);
     return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : next | PAGE_PROTECTED;
 }
 
@@ -302,8 +299,7 @@ static void arrived(struct engine *engine, const struct refill *refill, size_t i
     if (refill->writable)
         engine_release_copy(engine, word);
     engine_account(engine, refill->first + i, 1);
-    word = word_of_refill(i == refill->target ? hotter(word) : word, refill->writable);
-    owned_becomes(engine, refill->first + i, word);
+    owned_becomes(engine, refill->first + i, word_of_refill(engine, word, refill->writable));
 }
 
 /* All pages of the run are owned: fills them. */
@@ -323,7 +319,6 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
         else
             return_page(engine, refill, i);
     }
-    count(&engine->counters.refills, done);
     return placed_some(engine, refill->first, done, error);
 }
 
@@ -418,7 +413,7 @@ static enum fault_result serve_resident(struct engine *engine, size_t page, page
     if (!trap->present && !is_present(engine, page)) {
         int error;
         place(engine, page, 1, NULL, true, &error);
-        next = PAGE_RESIDENT | PAGE_YOUNG;
+        next = policy_new(PAGE_RESIDENT);
     } else if (trap->write || !engine->pf->caps.protects) {
         engine->pf->ops->unprotect(engine->pf, address, engine_page_size(engine));
         next &= ~(PAGE_STORE_MASK | PAGE_PROTECTED);
@@ -436,7 +431,7 @@ static enum fault_result rescue(struct engine *engine, size_t page, page_word wo
         return FAULT_HEALED;
     engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, page), engine_page_size(engine));
     engine_release_copy(engine, word);
-    owned_becomes(engine, page, PAGE_RESIDENT | PAGE_YOUNG | (hotter(word) & PAGE_HEAT_MASK));
+    owned_becomes(engine, page, policy_rescued(PAGE_RESIDENT | (word & PAGE_HEAT_MASK)));
     count(&engine->counters.rescues, 1);
     return FAULT_HEALED;
 }

@@ -49,12 +49,15 @@ enum page_place {
 #define PAGE_STATE_MASK UINT64_C(0x7)
 #define PAGE_WAITERS    UINT64_C(0x8)  /* somebody sleeps until the owner is done */
 #define PAGE_PROTECTED  UINT64_C(0x10) /* RESIDENT, EVICTING: writes trap; always so while a stored copy is kept */
-#define PAGE_YOUNG      UINT64_C(0x20) /* filled since the evictor last looked: it stays */
-#define PAGE_HEAT_SHIFT 6              /* two bits: how often it came back soon after it had been evicted */
+#define PAGE_YOUNG      UINT64_C(0x20) /* filled since the evictor's hand last came by */
+#define PAGE_HEAT_SHIFT 6              /* two bits: how often in a row it came back soon after it had left */
 #define PAGE_HEAT_MASK  (UINT64_C(3) << PAGE_HEAT_SHIFT)
 #define PAGE_PLACE_SHIFT 8
 #define PAGE_PLACE_MASK  (UINT64_C(3) << PAGE_PLACE_SHIFT)
 #define PAGE_MOVED       UINT64_C(0x400) /* the record was stored under another page number (realloc) */
+#define PAGE_AGE_SHIFT   11 /* five bits. STORED: when it left; else: for how many rounds of the evictor's hand it stays */
+#define PAGE_AGE_MAX     31u
+#define PAGE_AGE_MASK    ((page_word) PAGE_AGE_MAX << PAGE_AGE_SHIFT)
 #define PAGE_HANDLE_SHIFT 16
 
 static inline enum page_state page_state(page_word word) { return (enum page_state)(word & PAGE_STATE_MASK); }
@@ -67,6 +70,8 @@ static inline enum page_place page_place(page_word word)
 static inline tier_handle page_handle(page_word word) { return word >> PAGE_HANDLE_SHIFT; }
 
 static inline unsigned page_heat(page_word word) { return (unsigned) ((word & PAGE_HEAT_MASK) >> PAGE_HEAT_SHIFT); }
+
+static inline unsigned page_age(page_word word) { return (unsigned) (word >> PAGE_AGE_SHIFT) & PAGE_AGE_MAX; }
 
 /* Place, handle and MOVED: everything about the stored copy. */
 #define PAGE_STORE_MASK (~UINT64_C(0) << PAGE_HANDLE_SHIFT | PAGE_PLACE_MASK | PAGE_MOVED)

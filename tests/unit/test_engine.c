@@ -496,13 +496,14 @@ Test(engine, the_first_write_releases_the_copy)
     verify(at, 1, TEXT, 2);
 }
 
-Test(engine, young_pages_are_spared_and_a_return_earns_another_turn)
+Test(engine, new_pages_are_spared_and_a_soon_return_is_a_proof)
 {
     make_engine(&usual);
     arm_with(real_pool(PAGE), NULL);
     uintptr_t at = block(BLOCK);
     fill(at, 1, TEXT, 1);
     cr_assert(word_of(at) & PAGE_YOUNG);
+    cr_assert_eq(page_age(word_of(at)), POLICY_GRACE);
     evict_all();
     fill(at, 1, TEXT, 1);
     cr_assert(word_of(at) & PAGE_YOUNG);
@@ -511,12 +512,45 @@ Test(engine, young_pages_are_spared_and_a_return_earns_another_turn)
     uintptr_t cold = block(BLOCK);
     engine.pages[engine_page_of(&engine, cold)] = PAGE_FRESH;
     fill(cold, 1, TEXT, 2);
-    engine.pages[engine_page_of(&engine, cold)] &= ~(PAGE_YOUNG | PAGE_HEAT_MASK);
+    engine.pages[engine_page_of(&engine, cold)] &= ~(PAGE_YOUNG | PAGE_HEAT_MASK | PAGE_AGE_MASK);
     lock_acquire(&engine.evict_lock);
     cr_assert_eq(evict_pages(&engine, 1), 1);
     lock_release(&engine.evict_lock);
     cr_assert_eq(page_state(word_of(cold)), PAGE_STORED);
     cr_assert_eq(page_state(word_of(at)), PAGE_RESIDENT);
+}
+
+/* A scan of twelve blocks, of which room is made for all but one: every page of `hot` is read between its parts. */
+static void scan_past(uintptr_t hot, size_t hot_pages, uintptr_t scanned, size_t blocks)
+{
+    for (size_t i = 0; i < blocks; i++) {
+        verify(scanned + i * BLOCK, BLOCK_PAGES, TEXT, i * BLOCK_PAGES);
+        verify(hot, hot_pages, TEXT, 5000);
+        lock_acquire(&engine.evict_lock);
+        size_t most = 2 * BLOCK_PAGES, resident = (size_t) engine.resident;
+        if (resident > most)
+            evict_pages(&engine, resident - most);
+        lock_release(&engine.evict_lock);
+    }
+}
+
+Test(engine, hot_pages_stay_while_a_scan_goes_by)
+{
+    enum { HOT = 16, BLOCKS = 12 };
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    engine.limit = 2 * BLOCK_PAGES;
+    uintptr_t hot = block(BLOCK), scanned = block(BLOCKS * BLOCK);
+    fill(hot, HOT, TEXT, 5000);
+    fill(scanned, BLOCKS * BLOCK_PAGES, TEXT, 0);
+    evict_all();
+    scan_past(hot, HOT, scanned, BLOCKS); /* learns */
+    scan_past(hot, HOT, scanned, BLOCKS);
+    uint64_t before = engine.counters.refills;
+    scan_past(hot, HOT, scanned, BLOCKS);
+    uint64_t again = engine.counters.refills - before;
+    cr_assert_leq(again, BLOCKS * BLOCK_PAGES + 2 * HOT, "%zu pages came back", (size_t) again);
+    check_accounts();
 }
 
 /* ---- pins ---- */

@@ -41,9 +41,9 @@ enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES =
 
 enum role { NOBODY, READ, WRITE, EVICT, PIN_WRITE, PIN_READ, FORGET };
 
-enum start { START_FRESH, START_DIRTY, START_YOUNG, START_CLEAN, START_STORED, START_PROTECTED, STARTS };
+enum start { START_FRESH, START_DIRTY, START_YOUNG, START_CLEAN, START_STORED, START_PROTECTED, START_HOT, STARTS };
 
-static const char *const start_names[] = {"fresh", "dirty", "young", "clean", "stored", "protected without copy"};
+static const char *const start_names[] = {"fresh", "dirty", "young", "clean", "stored", "protected without copy", "clean and hot"};
 
 struct scenario {
     enum start start;
@@ -398,12 +398,14 @@ static void end_world(void)
     memset(&world, 0, sizeof world);
 }
 
+static bool is_clean(enum start start) { return start == START_CLEAN || start == START_HOT; }
+
 /* The block is there, the page as the scenario says. Nothing else of the world outlives a schedule. */
 static void set_page(void)
 {
     enum start start = world.scenario.start;
-    bool present = start != START_FRESH && start != START_STORED, copy = start == START_CLEAN || start == START_STORED;
-    bool protected = start == START_CLEAN || start == START_PROTECTED;
+    bool present = start != START_FRESH && start != START_STORED, copy = is_clean(start) || start == START_STORED;
+    bool protected = is_clean(start) || start == START_PROTECTED;
     fake_tier_fini(&world.tier);
     fake_tier_init(&world.tier, &world.fake);
     tier_handle handle = 0;
@@ -425,7 +427,7 @@ static void set_page(void)
                   : start == START_STORED ? PAGE_STORED
                                           : PAGE_RESIDENT | (protected ? PAGE_PROTECTED : 0);
     *world.word |= copy ? page_store_bits(PLACE_POOL, handle) : 0;
-    *world.word |= start == START_YOUNG ? PAGE_YOUNG : 0;
+    *world.word |= start == START_YOUNG ? policy_new(0) : start == START_HOT ? policy_stay(0, 2) : 0;
     world.engine.regions[0] = (struct region){.resident = present};
     world.engine.resident = present;
 }
@@ -506,6 +508,7 @@ static uint64_t state_hash(void)
     hash = mix(mix(hash, world.tier.used), engine->resident << 32 | engine->regions[0].resident);
     hash = mix(mix(hash, engine->regions[0].pins), (uint64_t) engine->spill_full << 32 | engine->evict_lock.word);
     hash = mix(mix(hash, world.arena.lock.word), (uint64_t) world.forgotten);
+    hash = mix(mix(hash, engine->clock.now), (uint64_t) engine->clock.left << 32 | engine->counters.refills);
     for (int i = 0; i < ACTORS; i++)
         hash = mix_actor(hash, i);
     return hash;
@@ -693,7 +696,7 @@ static const struct machine machines[] = {
 
 static bool possible(const struct machine *machine, enum start start)
 {
-    return machine->protects || (start != START_CLEAN && start != START_PROTECTED);
+    return machine->protects || (!is_clean(start) && start != START_PROTECTED);
 }
 
 /* A sanitizer leaves rubbish in every frame, by which equal states look different: three actors would take hours. */

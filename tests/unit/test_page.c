@@ -73,7 +73,7 @@ Test(page, no_two_fields_share_a_bit)
 {
     const page_word handle = ~UINT64_C(0) << PAGE_HANDLE_SHIFT;
     const page_word fields[] = {PAGE_STATE_MASK, PAGE_WAITERS,    PAGE_PROTECTED, PAGE_YOUNG,
-                                PAGE_HEAT_MASK,  PAGE_PLACE_MASK, PAGE_MOVED,     handle};
+                                PAGE_HEAT_MASK,  PAGE_PLACE_MASK, PAGE_MOVED,     PAGE_AGE_MASK,  handle};
     page_word all = 0;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         cr_assert_eq(all & fields[i], 0);
