@@ -12,6 +12,7 @@
  * keeps.
  */
 #include "data.h"
+#include "timing.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -23,11 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 #define THREADS_MAX  8
 #define PAGES_MAX    ((size_t)4 << 20) /* 16 GiB */
@@ -40,17 +37,13 @@
 #define HOT_ACCESSES 90 /* per cent of the accesses go to ... */
 #define HOT_PAGES    10 /* ... so many per cent of the pages */
 
-/* Buckets grow by 1/16 (as in HdrHistogram). */
-#define STEPS   16
-#define BUCKETS (64 * STEPS)
-
 struct thread {
     pthread_t handle;
     int number;
     uint64_t random;
     size_t cursor, first, last; /* a sweep goes from first to last */
     uint64_t accesses, sum;
-    uint64_t histogram[BUCKETS]; /* of ticks */
+    struct histogram took; /* ticks */
 };
 
 struct pattern {
@@ -86,53 +79,15 @@ static struct {
     double zeta, zeta2, alpha, eta;
 } zipf;
 
-/* ---- time ---- */
-
-static uint64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-/* What was asked for before has happened before. */
-static inline uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-    _mm_lfence();
-    const uint64_t now = __rdtsc();
-    _mm_lfence();
-    return now;
-#else
-    return nanoseconds();
-#endif
-}
-
-static size_t bucket_of(uint64_t value)
-{
-    if (value < STEPS)
-        return value;
-    const unsigned exponent = 63 - (unsigned)__builtin_clzll(value) - 4;
-    return (exponent + 1) * STEPS + (value >> exponent) % STEPS;
-}
-
-/* The middle of a bucket. */
-static double value_of(size_t bucket)
-{
-    if (bucket < STEPS)
-        return (double)bucket;
-    return ldexp((double)(STEPS + bucket % STEPS) + 0.5, (int)(bucket / STEPS) - 1);
-}
+/* ---- content ---- */
 
 static void record(struct thread *t, uint64_t start, uint64_t end)
 {
     if (phase != MEASURING)
         return;
     t->accesses++;
-    t->histogram[bucket_of(end > start ? end - start : 0)]++;
+    histogram_add(&t->took, start, end);
 }
-
-/* ---- content ---- */
 
 static inline size_t random_below(struct thread *t, size_t limit)
 {
@@ -419,34 +374,15 @@ static double seconds_of(struct timeval time)
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
 }
 
-/* The values of the histogram's slots from `first`, in nanoseconds, as members of an object. */
-static void print_percentiles(const char *name, const uint64_t *histogram, size_t first, double ns_per_tick)
-{
-    static const struct {
-        const char *name;
-        double part;
-    } wanted[] = {{"p50", .5}, {"p99", .99}, {"p999", .999}, {"max", 1}};
-    uint64_t count = 0, seen = 0;
-    for (size_t i = first; i < BUCKETS; i++)
-        count += histogram[i];
-    printf(", \"%s\": {\"count\": %llu", name, (unsigned long long)count);
-    size_t bucket = first;
-    for (size_t i = 0; count && i < sizeof wanted / sizeof *wanted; i++) {
-        while (bucket < BUCKETS && (double)(seen + histogram[bucket]) < wanted[i].part * (double)count)
-            seen += histogram[bucket++];
-        printf(", \"%s\": %.0f", wanted[i].name, value_of(bucket) * ns_per_tick);
-    }
-    putchar('}');
-}
-
 static void print_latency(double ns_per_tick)
 {
-    static uint64_t all[BUCKETS];
+    static struct histogram all;
     for (size_t i = 0; i < options.threads; i++)
-        for (size_t j = 0; j < BUCKETS; j++)
-            all[j] += threads[i]->histogram[j];
-    print_percentiles("access_ns", all, 0, ns_per_tick);
-    print_percentiles("fault_ns", all, bucket_of((uint64_t)(FAULT_NS / ns_per_tick)) + 1, ns_per_tick);
+        histogram_merge(&all, &threads[i]->took);
+    fputs(", ", stdout);
+    histogram_print("access_ns", &all, 0, ns_per_tick);
+    fputs(", ", stdout);
+    histogram_print("fault_ns", &all, FAULT_NS, ns_per_tick);
 }
 
 static void report(double fill_seconds, const struct moment *start, const struct moment *end)
