@@ -124,7 +124,8 @@ class Bench:
         if why := cgroup.why_missing():
             self.results.missing["a hard limit around vprun"] = why
         say("what the machine itself takes")
-        self.results.bare = works.bare_figures(self.context)
+        with systems.place(systems.SYSTEMS["native"], None, 0, self.context.directory, self.vprun) as place:
+            self.results.bare = works.bare_figures(self.context, place)
         for row in self.rows:
             self._row(row)
         self.results.seconds = time.monotonic() - start
@@ -170,13 +171,13 @@ class Bench:
 
 
 def main():
+    interrupt.install()
     options = parse()
     if options.list:
         return show()
     for program in ("vprun", "tests/bench/bench_work"):
         if not (options.build / program).exists():
             sys.exit(f"scripts/bench: no {program} in {options.build}: build it first (scripts/build)")
-    interrupt.install()
     with tempfile.TemporaryDirectory(prefix="hyperion-bench-", dir=options.directory) as directory:
         bench = Bench(options, directory)
         try:

@@ -72,6 +72,7 @@ class Running:
             stderr=place.errors.open("wb"), env={**os.environ, "LC_ALL": "C", **(environment or {})},
             preexec_fn=place.cgroup.enter if place.cgroup else None)
         interrupt.started(self.process.pid)
+        self.io = open(f"/proc/{self.process.pid}/io", encoding="ascii")  # an ended process's is root's to open
 
     def finish(self, timeout):
         """Its results; Failure if it did not end well or not in time. The exit status is looked at twice, because its
@@ -80,7 +81,7 @@ class Running:
         output, checksum = self._read(time.monotonic() + timeout)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         seconds = time.monotonic() - self.begun
-        written = self._written(pid)
+        written = self._written()
         _, status, usage = os.wait4(pid, 0)
         interrupt.ended(pid)
         self.process.returncode = os.waitstatus_to_exitcode(status)
@@ -116,12 +117,9 @@ class Running:
         interrupt.kill(self.process.pid)
         return b""
 
-    @staticmethod
-    def _written(pid):
-        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-            if line.startswith("write_bytes:"):
-                return int(line.split()[1])
-        return 0
+    def _written(self):
+        with self.io:
+            return int(self.io.read().split("\nwrite_bytes: ")[1].split()[0])
 
     def _complain(self, timeout):
         code, place = self.process.returncode, self.place
