@@ -1,5 +1,5 @@
-"""The results as a chart: for each row, how fast each column is beside what vprun is compared with, on a logarithmic scale.
-SVG, written by hand."""
+"""The results as a chart (SVG, written by hand): for each row, how fast each column is beside what vprun is compared
+with, on a logarithmic scale."""
 import math
 from html import escape
 

@@ -7,7 +7,7 @@ import time
 VALUE = 1000  # bytes
 VALUE_IN_MEMORY = 1200  # with its key and what redis keeps about it
 PIPELINE = 32  # requests on their way at a time
-WORDS = "the of memory and page that which program in to is under large it number would first with between water".split()
+WORDS = "the of memory and page that which program in to is under large it number would first with between".split()
 
 
 class Client:

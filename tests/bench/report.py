@@ -43,11 +43,11 @@ class Report:
 
     def _machine(self):
         settings = self.settings
-        lines = ["Speed of the columns, medians; the `vprun` column has as much memory as what it is compared with (zram's "
-                 "own memory is outside its cgroup, and `vprun` is given limit + that).", ""]
+        lines = ["Speed of the columns, medians; the `vprun` column has as much memory as what it is compared with "
+                 "(zram's own memory is outside its cgroup, and `vprun` is given limit + that).", ""]
         lines.append(f"{os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}; limit "
-                     f"{settings['ram'] // MIB} MiB, {settings['seconds']:g} s and {settings['repeat']} repetitions each, "
-                     f"{self.results.seconds / 60:.0f} min in all.")
+                     f"{settings['ram'] // MIB} MiB, {settings['seconds']:g} s and {settings['repeat']} repetitions "
+                     f"each, {self.results.seconds / 60:.0f} min in all.")
         return "\n".join(lines) + "\n"
 
     def _group(self, group):
@@ -125,10 +125,13 @@ class Report:
             "name": row.name, "group": row.group, "about": row.about, "unit": row.unit,
             "smaller_is_better": row.smaller_is_better, "against": row.against, "target": row.target,
             "ratio": results.ratio(row.name, "vprun", row.against), "met": results.target(row.name),
-            "systems": {system: {"median": results.median(row.name, system, "value"), "runs": results.runs[row.name, system],
-                                 "failures": results.failures[row.name, system]}
-                        for system in row.systems if system not in results.missing},
+            "systems": {system: self._figures(row, system) for system in row.systems
+                        if system not in results.missing},
         }
+
+    def _figures(self, row, system):
+        runs, failures = self.results.runs[row.name, system], self.results.failures[row.name, system]
+        return {"median": self.results.median(row.name, system, "value"), "runs": runs, "failures": failures}
 
     def write(self, directory, chart):
         Path(directory).mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,8 @@ class Results:
         bare, shimmed = (self.value("start of true", column) for column in ("native", "vprun"))
         if bare and shimmed:
             added = shimmed - bare
-            yield Check("start-up adds", f"{added / 1000:.2f} ms", f"at most {STARTUP_US / 1000} ms", added <= STARTUP_US)
+            yield Check("start-up adds", f"{added / 1000:.2f} ms", f"at most {STARTUP_US / 1000} ms",
+                        added <= STARTUP_US)
 
     def _faults(self, row, bare, where, what, most):
         p50, p99 = (self.value(row, "vprun", "fault_ns", key) for key in ("p50", "p99"))
@@ -95,7 +96,8 @@ class Results:
             return
         if floor := (self.bare.get(bare) or {}).get("p50"):
             measured = f"{p50 / 1000:.1f} us, {p50 / floor:.2f} times {floor / 1000:.1f} us"
-            yield Check(f"a fault {where}, p50, to a bare {what}", measured, f"at most {most} times", p50 <= most * floor)
+            about = f"a fault {where}, p50, to a bare {what}"
+            yield Check(about, measured, f"at most {most} times", p50 <= most * floor)
         yield Check(f"a fault {where}, p99 to p50", f"{p99 / p50:.1f} times", "at most 4 times", p99 <= 4 * p50)
 
     def _threads(self):

@@ -1,5 +1,5 @@
-"""What the kernel offers for more data than fits: zram, a swap file, zswap over one. Each is a context manager that turns
-exactly one swap device on and leaves everything as it was."""
+"""What the kernel offers for more data than fits: zram, a swap file, zswap over one. Each is a context manager that
+turns exactly one swap device on and leaves everything as it was."""
 import contextlib
 import os
 import shutil
@@ -140,7 +140,7 @@ def zswap_memory():
 
 
 def set_zswap_compressor(stack):
-    """lz4 where the kernel has it for zswap, else the next best. It refuses what it has not, but only while zswap is on."""
+    """lz4 where the kernel has it for zswap, else the next best. It refuses what it has not, but only with zswap on."""
     for name in ZSWAP_COMPRESSORS:
         try:
             stack.enter_context(setting(ZSWAP / "compressor", name))

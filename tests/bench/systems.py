@@ -35,7 +35,7 @@ SYSTEMS = {
         System("zram-3", "zram", "cgroup, zram with lz4, vm.page-cluster 3", "zram", 3),
         System("file-0", "swap file", "cgroup, swap file, vm.page-cluster 0", "file", 0),
         System("file-3", "swap file", "cgroup, swap file, vm.page-cluster 3", "file", 3),
-        System("zswap", "zswap", "cgroup, zswap (lz4 where the kernel has it) over a swap file, vm.page-cluster 0", "zswap", 0),
+        System("zswap", "zswap", "cgroup, zswap (lz4 if there is) over a swap file, vm.page-cluster 0", "zswap", 0),
         System("vprun", "vprun", "vprun, in a cgroup of its --ram, without swap", vprun=True),
     )
 }
@@ -72,7 +72,7 @@ class Running:
             stderr=place.errors.open("wb"), env={**os.environ, "LC_ALL": "C", **(environment or {})},
             preexec_fn=place.cgroup.enter if place.cgroup else None)
         interrupt.started(self.process.pid)
-        self.io = open(f"/proc/{self.process.pid}/io", encoding="ascii")  # an ended process's is root's to open
+        self.io = self._open_io()
 
     def finish(self, timeout):
         """Its results; Failure if it did not end well or not in time. The exit status is looked at twice, because its
@@ -96,6 +96,7 @@ class Running:
         return Finished(output.decode(errors="replace"), checksum, seconds, figures)
 
     def abandon(self):
+        """Ends it, if it was not finished."""
         if self.process.returncode is None:
             interrupt.kill(self.process.pid)
             self.process.wait()
@@ -117,7 +118,16 @@ class Running:
         interrupt.kill(self.process.pid)
         return b""
 
+    def _open_io(self):
+        """Opened early: once a process has ended, only root may. None if it has ended already."""
+        try:
+            return open(f"/proc/{self.process.pid}/io", encoding="ascii")
+        except PermissionError:
+            return None
+
     def _written(self):
+        if not self.io:
+            return 0
         with self.io:
             return int(self.io.read().split("\nwrite_bytes: ")[1].split()[0])
 

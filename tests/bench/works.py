@@ -36,6 +36,7 @@ class Row:
     confined: bool = True
     ram: int = None  # instead of what --ram says
     rounds: int = 1  # for each repetition
+    repeat_most: int = 100  # repetitions: what takes long is repeated less
 
     @property
     def smaller_is_better(self):
@@ -123,7 +124,8 @@ def python_program(script, module, options, context, place):
 
 def records(context):
     """A file of records as logs of many machines are when they are put together: nearly in order. (In no order at all,
-    sort goes back and forth over all its buffer, which nothing smaller serves well.) sort needs about 1.3 times its size."""
+    sort goes back and forth over all its buffer, which nothing smaller serves well.) sort needs about 1.3 times its
+    size."""
     path = context.directory / "records"
     if not path.exists():
         order, text = random.Random(1), " a record of the benchmark, as long as records often are" * 2
@@ -162,12 +164,17 @@ def redis(context, place):
     return {**finished.figures, "value": value, "written_bytes": finished.figures["run_written_bytes"]}
 
 
+def program_row(name, about, run, unit="s", target=1.0):
+    return Row(name, "programs", about, run, unit, target=target, repeat_most=2)
+
+
 # ---- guardrails ----
 
 
 def startup(_context, place):
     """Microseconds from spawning `true` to its end."""
-    argv, times = [*place.prefix(), "/bin/true"], []
+    shim = [str(place.vprun), "--"] if place.system.vprun else []
+    argv, times = [*shim, "/bin/true"], []
     for _ in range(200):
         start = time.perf_counter_ns()
         _, status = os.waitpid(os.posix_spawn(argv[0], argv, os.environ), 0)
@@ -186,17 +193,19 @@ def allocations(pick, context, place):
 
 
 def allocation_row(name, about, pick, unit):
-    return Row(name, "guard", about, partial(allocations, pick), unit=unit, systems=BARE, against="native", confined=False,
-               ram=3 * GIB, target=None, gets_zram=False)
+    return Row(name, "guard", about, partial(allocations, pick), unit=unit, systems=BARE, against="native",
+               confined=False, ram=3 * GIB, target=None, gets_zram=False)
 
 
 ROWS = {
     row.name: row
     for row in (
-        access_row("scan", "text", 2, 1, 5, "reads all pages in order, again and again", systems=(*ZRAM, "file-3", "zswap")),
+        access_row("scan", "text", 2, 1, 5, "reads all pages in order, again and again",
+                   systems=(*ZRAM, "file-3", "zswap")),
         access_row("fill", "text", 2, 1, 1, "writes all pages in order, again and again"),
         access_row("random-read", "text", 2, 1, 3, "reads a word of any page", systems=(*ZRAM, "file-0", "zswap")),
-        access_row("random-update", "text", 2, 1, 1.5, "changes a word of any page", systems=(*ZRAM, "file-0", "zswap")),
+        access_row("random-update", "text", 2, 1, 1.5, "changes a word of any page",
+                   systems=(*ZRAM, "file-0", "zswap")),
         access_row("zipf", "text", 2, 1, 2, "reads, page ranks drawn from Zipf's law, 0.99"),
         access_row("hot", "text", 4, 1, 2, "90 % of the reads in 10 % of the pages, which fit"),
         access_row("chase", "text", 2, 1, 1, "each page says which is next"),
@@ -216,19 +225,19 @@ ROWS = {
         spill_row("zipf", 2, 1, 3, "the same"),
         spill_row("random-read", 4, 1, 2, "more data"),
         spill_row("random-read", 2, 2, 2, "another thread"),
-        Row("GNU sort", "programs", "sorts records that are nearly in order", gnu_sort, "s", target=2),
-        Row("NumPy sort", "programs", "sorts measured values in place",
-            partial(python_program, "numpy_sort.py", "numpy", {}), "s", target=2),
-        Row("NumPy matrix x vector", "programs", "fills a matrix, multiplies five times",
-            partial(python_program, "numpy_matvec.py", "numpy", {}), "s"),
-        Row("redis", "programs", "GET and SET of 1000 bytes at random, in pipelines", redis, "requests/s"),
-        Row("sqlite", "programs", "a table in memory, written, read at random and as a whole (vprun: --small)",
-            partial(python_program, "sqlite_table.py", "sqlite3", {"small": True}), "s"),
+        program_row("GNU sort", "sorts records that are nearly in order", gnu_sort, target=2),
+        program_row("NumPy sort", "sorts measured values in place",
+                    partial(python_program, "numpy_sort.py", "numpy", {}), target=2),
+        program_row("NumPy matrix x vector", "fills a matrix, multiplies five times",
+                    partial(python_program, "numpy_matvec.py", "numpy", {})),
+        program_row("redis", "GET and SET of 1000 bytes at random, in pipelines", redis, "requests/s"),
+        program_row("sqlite", "a table in memory, written, read at random and as a whole (vprun: --small)",
+                    partial(python_program, "sqlite_table.py", "sqlite3", {"small": True})),
         fitting_row("scan", "fits: nothing may be lost"),
         fitting_row("random-read", "fits: nothing may be lost"),
         fitting_row("random-update", "fits: nothing may be lost"),
-        Row("start of true", "guard", "from spawn to end", startup, "us", systems=BARE, against="native", confined=False,
-            target=None, gets_zram=False, rounds=3),
+        Row("start of true", "guard", "from spawn to end", startup, "us", systems=BARE, against="native",
+            confined=False, target=None, gets_zram=False, rounds=3),
         allocation_row("malloc+free 1M", "one byte written", lambda said: said["pair_ns"]["1M"] / 1000, "us"),
         allocation_row("malloc+free 1024M", "one byte written", lambda said: said["pair_ns"]["1024M"] / 1000, "us"),
         allocation_row("malloc+free 1M, written", "every page written", lambda said: said["touched_ns"] / 1000, "us"),
