@@ -225,14 +225,6 @@ ROWS = {
         spill_row("zipf", 2, 1, 3, "the same"),
         spill_row("random-read", 4, 1, 2, "more data"),
         spill_row("random-read", 2, 2, 2, "another thread"),
-        program_row("GNU sort", "sorts records that are nearly in order", gnu_sort, target=2),
-        program_row("NumPy sort", "sorts measured values in place",
-                    partial(python_program, "numpy_sort.py", "numpy", {}), target=2),
-        program_row("NumPy matrix x vector", "fills a matrix, multiplies five times",
-                    partial(python_program, "numpy_matvec.py", "numpy", {})),
-        program_row("redis", "GET and SET of 1000 bytes at random, in pipelines", redis, "requests/s"),
-        program_row("sqlite", "a table in memory, written, read at random and as a whole (vprun: --small)",
-                    partial(python_program, "sqlite_table.py", "sqlite3", {"small": True})),
         fitting_row("scan", "fits: nothing may be lost"),
         fitting_row("random-read", "fits: nothing may be lost"),
         fitting_row("random-update", "fits: nothing may be lost"),
@@ -242,14 +234,22 @@ ROWS = {
         allocation_row("malloc+free 1024M", "one byte written", lambda said: said["pair_ns"]["1024M"] / 1000, "us"),
         allocation_row("malloc+free 1M, written", "every page written", lambda said: said["touched_ns"] / 1000, "us"),
         allocation_row("realloc 1M to 1G", "in steps of 1 MiB, each written", lambda said: said["growth_ms"], "ms"),
+        program_row("GNU sort", "sorts records that are nearly in order", gnu_sort, target=2),
+        program_row("NumPy sort", "sorts measured values in place",
+                    partial(python_program, "numpy_sort.py", "numpy", {}), target=2),
+        program_row("NumPy matrix x vector", "fills a matrix, multiplies five times",
+                    partial(python_program, "numpy_matvec.py", "numpy", {})),
+        program_row("redis", "GET and SET of 1000 bytes at random, in pipelines", redis, "requests/s"),
+        program_row("sqlite", "a table in memory, written, read at random and as a whole (vprun: --small)",
+                    partial(python_program, "sqlite_table.py", "sqlite3", {"small": True})),
     )
 }
 GROUPS = {
     "compressible": "Compressible data, which fits when compressed",
     "spills": "Data that cannot be compressed",
-    "programs": "Real programs",
     "fits": "Everything fits",
     "guard": "Start-up and allocations",
+    "programs": "Real programs",
 }
 QUICK = (
     "scan text 2x", "random-read text 2x", "random-update text 2x", "zipf text 2x", "random-read random 2x", "GNU sort",
