@@ -290,7 +290,7 @@ static page_word word_of_refill(struct engine *engine, page_word word, bool writ
     uint32_t now = __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
     uint64_t turn = __atomic_fetch_add(&engine->counters.refills, 1, __ATOMIC_RELAXED);
     page_word next = policy_came_back(page_in_state(word, PAGE_RESIDENT), now, turn);
-    return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : next | PAGE_PROTECTED;
+    return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : (next & ~PAGE_WRITTEN) | PAGE_PROTECTED;
 }
 
 static void arrived(struct engine *engine, const struct refill *refill, size_t i)
@@ -344,7 +344,7 @@ static struct stream detect_stream(struct engine *engine, size_t page)
             continue;
         page_word last = page_load(&words[near]);
         if (fresh_arrival(last) && fresh_arrival(page_load(&words[far])))
-            return (struct stream){direction, !(last & PAGE_PROTECTED)};
+            return (struct stream){direction, page_place(last) == PLACE_NONE};
     }
     return (struct stream){0};
 }
@@ -386,9 +386,9 @@ static enum fault_result serve_stored(struct engine *engine, size_t page, page_w
     struct stream stream = detect_stream(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
-    /* A copy that was only read stays, the page protected until its first write. */
-    struct refill refill = {.first = page, .count = 1, .words = {word}};
-    refill.writable = write || stream.writes || !engine->pf->caps.protects;
+    uint64_t turn = __atomic_load_n(&engine->counters.refills, __ATOMIC_RELAXED);
+    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, turn);
+    struct refill refill = {.first = page, .count = 1, .words = {word | (write ? PAGE_WRITTEN : 0)}, .writable = !keeps};
     extend_run(engine, &refill, stream.direction);
     return refill_run(engine, &refill);
 }
@@ -416,7 +416,7 @@ static enum fault_result serve_resident(struct engine *engine, size_t page, page
         next = policy_new(PAGE_RESIDENT);
     } else if (trap->write || !engine->pf->caps.protects) {
         engine->pf->ops->unprotect(engine->pf, address, engine_page_size(engine));
-        next &= ~(PAGE_STORE_MASK | PAGE_PROTECTED);
+        next = (next & ~(PAGE_STORE_MASK | PAGE_PROTECTED)) | (page_place(word) ? PAGE_WRITTEN : 0);
     }
     if (!(next & PAGE_STORE_MASK))
         engine_release_copy(engine, word);

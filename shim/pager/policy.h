@@ -28,6 +28,9 @@
 /* Of the pages that come back late, one in so many stays as if proven to the full. */
 #define POLICY_FEW 32
 
+/* One in so many pages that were written to in their last stay is asked whether they still are. */
+#define POLICY_ASK_AGAIN 8
+
 /* Rounds for which a page stays that is new. */
 #define POLICY_GRACE 1
 
@@ -55,10 +58,18 @@ static inline page_word policy_new(page_word word)
     return policy_stay(word | PAGE_YOUNG, POLICY_GRACE);
 }
 
+/** Whether the stored copy of a page that comes back by a read is kept, and the page protected until its first write. Not
+ *  if it will be written to all the same, which costs a second fault; but once in a while it is asked again.
+ *  turn: as for policy_came_back(). */
+static inline bool policy_keeps_copy(page_word word, uint64_t turn)
+{
+    return !(word & PAGE_WRITTEN) || turn % POLICY_ASK_AGAIN == 0;
+}
+
 /** What of a page's word is kept when it leaves now. */
 static inline page_word policy_left(page_word word, uint32_t now)
 {
-    return (word & PAGE_HEAT_MASK) | (page_word)(now & PAGE_AGE_MAX) << PAGE_AGE_SHIFT;
+    return (word & (PAGE_HEAT_MASK | PAGE_WRITTEN)) | (page_word)(now & PAGE_AGE_MAX) << PAGE_AGE_SHIFT;
 }
 
 /** For how many ticks a stored page has been away: modulo 32, so that a long absence looks short now and then. */
