@@ -113,6 +113,7 @@ struct engine {
     struct policy_clock clock;
 
     /* Any thread, atomically. */
+    unsigned broken;     /* the share of kept copies that a write breaks (policy.h) */
     uint64_t resident;   /* pages in memory that the engine knows of */
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */
     uint32_t progress;   /* futex: counts the evictor's rounds; faults over the limit wait on it */
@@ -234,6 +235,13 @@ void engine_account(struct engine *engine, size_t page, int64_t by);
 
 /** The platform's limit is the arena's, in pages: how far it was ever used. */
 size_t engine_pages_used(const struct engine *engine);
+
+/** A copy that was kept has ended: broken by a write, or it was of use. */
+static inline void engine_note_copy(struct engine *engine, bool by_write)
+{
+    unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
+    __atomic_store_n(&engine->broken, policy_copy_ends(broken, by_write), __ATOMIC_RELAXED);
+}
 
 /** Lets go of the stored copy that the word names, if it names one. */
 void engine_release_copy(struct engine *engine, page_word word);

@@ -455,6 +455,15 @@ static void pass_time(struct engine *engine, size_t left)
     __atomic_store_n(&engine->clock.now, clock.now, __ATOMIC_RELAXED);
 }
 
+/* What else is known of a page that leaves with the copy that it came with. */
+static page_word kept_by_copy(struct engine *engine, const struct victim *victim)
+{
+    if (victim->how != CLEAN)
+        return 0;
+    engine_note_copy(engine, false);
+    return (victim->was & PAGE_MOVED) | PAGE_READ;
+}
+
 static size_t release(struct engine *engine)
 {
     struct evictor *evictor = engine->evictor;
@@ -470,7 +479,7 @@ static size_t release(struct engine *engine)
         }
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page],
-                    PAGE_STORED | victim->stored | (victim->how == CLEAN ? victim->was & PAGE_MOVED : 0) |
+                    PAGE_STORED | victim->stored | kept_by_copy(engine, victim) |
                         policy_left(victim->was, engine->clock.now));
         left++;
     }

@@ -290,7 +290,7 @@ static page_word word_of_refill(struct engine *engine, page_word word, bool writ
     uint32_t now = __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
     uint64_t turn = __atomic_fetch_add(&engine->counters.refills, 1, __ATOMIC_RELAXED);
     page_word next = policy_came_back(page_in_state(word, PAGE_RESIDENT), now, turn);
-    return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : (next & ~PAGE_WRITTEN) | PAGE_PROTECTED;
+    return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : (next & ~(PAGE_WRITTEN | PAGE_READ)) | PAGE_PROTECTED;
 }
 
 static void arrived(struct engine *engine, const struct refill *refill, size_t i)
@@ -381,14 +381,17 @@ static void extend_run(struct engine *engine, struct refill *refill, int directi
     }
 }
 
+static page_word written(page_word word) { return (word & ~PAGE_READ) | PAGE_WRITTEN; }
+
 static enum fault_result serve_stored(struct engine *engine, size_t page, page_word word, bool write)
 {
     struct stream stream = detect_stream(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
     uint64_t turn = __atomic_load_n(&engine->counters.refills, __ATOMIC_RELAXED);
-    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, turn);
-    struct refill refill = {.first = page, .count = 1, .words = {word | (write ? PAGE_WRITTEN : 0)}, .writable = !keeps};
+    unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
+    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn);
+    struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps};
     extend_run(engine, &refill, stream.direction);
     return refill_run(engine, &refill);
 }
@@ -400,6 +403,13 @@ static bool is_present(struct engine *engine, size_t page)
     unsigned char present = 0;
     engine->pf->ops->residency(engine->pf, engine_address_of(engine, page), engine_page_size(engine), &present);
     return present;
+}
+
+/* The page is written to, which ends the copy that was kept of it. */
+static page_word breaks_copy(struct engine *engine, page_word word)
+{
+    engine_note_copy(engine, true);
+    return written(word);
 }
 
 /* A write to a protected page; or a trap that another thread has healed meanwhile; or memory that somebody dropped
@@ -416,7 +426,9 @@ static enum fault_result serve_resident(struct engine *engine, size_t page, page
         next = policy_new(PAGE_RESIDENT);
     } else if (trap->write || !engine->pf->caps.protects) {
         engine->pf->ops->unprotect(engine->pf, address, engine_page_size(engine));
-        next = (next & ~(PAGE_STORE_MASK | PAGE_PROTECTED)) | (page_place(word) ? PAGE_WRITTEN : 0);
+        next &= ~(PAGE_STORE_MASK | PAGE_PROTECTED);
+        if (page_place(word) != PLACE_NONE)
+            next = breaks_copy(engine, next);
     }
     if (!(next & PAGE_STORE_MASK))
         engine_release_copy(engine, word);

@@ -58,8 +58,9 @@ enum page_place {
 #define PAGE_AGE_SHIFT   11 /* five bits. STORED: when it left; else: for how many rounds of the evictor's hand it stays */
 #define PAGE_AGE_MAX     31u
 #define PAGE_AGE_MASK    ((page_word) PAGE_AGE_MAX << PAGE_AGE_SHIFT)
-#define PAGE_WRITTEN     UINT64_C(0x10000) /* it was written to in its last stay in memory, as far as is known */
-#define PAGE_HANDLE_SHIFT 17
+#define PAGE_WRITTEN     UINT64_C(0x10000) /* it was written to after it had last come back */
+#define PAGE_READ        UINT64_C(0x20000) /* it was only read then; neither: not known */
+#define PAGE_HANDLE_SHIFT 18
 
 static inline enum page_state page_state(page_word word) { return (enum page_state)(word & PAGE_STATE_MASK); }
 

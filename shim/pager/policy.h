@@ -29,7 +29,10 @@
 #define POLICY_FEW 32
 
 /* One in so many pages that were written to in their last stay is asked whether they still are. */
-#define POLICY_ASK_AGAIN 8
+#define POLICY_ASK_AGAIN 32
+
+/* A share of one. */
+#define POLICY_ALL 1024u
 
 /* Rounds for which a page stays that is new. */
 #define POLICY_GRACE 1
@@ -58,18 +61,25 @@ static inline page_word policy_new(page_word word)
     return policy_stay(word | PAGE_YOUNG, POLICY_GRACE);
 }
 
-/** Whether the stored copy of a page that comes back by a read is kept, and the page protected until its first write. Not
- *  if it will be written to all the same, which costs a second fault; but once in a while it is asked again.
- *  turn: as for policy_came_back(). */
-static inline bool policy_keeps_copy(page_word word, uint64_t turn)
+/** Whether the stored copy of a page that comes back by a read is kept, and the page protected until its first write: not
+ *  if it will be written to all the same, which costs a second fault. Told by its last stay, else by what happened to
+ *  other copies: `broken` of POLICY_ALL. Once in a while it is asked again. turn: as for policy_came_back(). */
+static inline bool policy_keeps_copy(page_word word, unsigned broken, uint64_t turn)
 {
-    return !(word & PAGE_WRITTEN) || turn % POLICY_ASK_AGAIN == 0;
+    bool written = word & PAGE_WRITTEN || (!(word & PAGE_READ) && broken > POLICY_ALL / 2);
+    return !written || turn % POLICY_ASK_AGAIN == 0;
+}
+
+/** The share of kept copies that are broken by a write, after one more was (or left whole). */
+static inline unsigned policy_copy_ends(unsigned broken, bool by_write)
+{
+    return by_write ? broken + (POLICY_ALL - broken) / 32 : broken - broken / 32;
 }
 
 /** What of a page's word is kept when it leaves now. */
 static inline page_word policy_left(page_word word, uint32_t now)
 {
-    return (word & (PAGE_HEAT_MASK | PAGE_WRITTEN)) | (page_word)(now & PAGE_AGE_MAX) << PAGE_AGE_SHIFT;
+    return (word & (PAGE_HEAT_MASK | PAGE_WRITTEN | PAGE_READ)) | (page_word)(now & PAGE_AGE_MAX) << PAGE_AGE_SHIFT;
 }
 
 /** For how many ticks a stored page has been away: modulo 32, so that a long absence looks short now and then. */

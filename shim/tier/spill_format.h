@@ -13,7 +13,7 @@
 
 enum {
     SLOT_UNIT = 64,
-    SLOT_UNITS_BITS = 11, /* of a handle: slots under 128 KiB; what is left holds offsets up to 4 TiB */
+    SLOT_UNITS_BITS = 11, /* of a handle: slots under 128 KiB; what is left holds offsets up to 2 TiB */
     SUMMARY_SIZE = 512,
     SUMMARY_RECORDS = (SUMMARY_SIZE - SEAL_TAG_SIZE - 2 * sizeof(uint32_t)) / sizeof(uint16_t),
 };

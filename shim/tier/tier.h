@@ -18,9 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A record's place in its tier: 47 bits, never 0. */
+/* A record's place in its tier: 46 bits, never 0. */
 typedef uint64_t tier_handle;
-#define TIER_HANDLE_BITS 47
+#define TIER_HANDLE_BITS 46
 
 /* load() takes this for a record that was stored under another page number and could not be renumbered. */
 #define TIER_ANY_PAGE UINT64_MAX
