@@ -253,13 +253,13 @@ static bool sparse(struct tier *tier)
 {
     struct tier_stats stats;
     tier->ops->stats(tier, &stats);
-    return stats.held_bytes > stats.bytes + stats.bytes / 4 + 8 * (UINT64_C(256) << 10);
+    return stats.held_bytes > stats.bytes + stats.bytes / 8 + 8 * (UINT64_C(256) << 10);
 }
 
 /* Frees room in the pool: cleaning where much of it is dead, else what has been there longest goes to the spill. */
 static bool pool_make_room(struct engine *engine)
 {
-    bool moved = (sparse(engine->pool) && move_segment(engine, PLACE_POOL, PICK_EMPTIEST, 75, PLACE_POOL)) ||
+    bool moved = (sparse(engine->pool) && move_segment(engine, PLACE_POOL, PICK_EMPTIEST, 90, PLACE_POOL)) ||
                  (engine->spill && move_segment(engine, PLACE_POOL, PICK_OLDEST, 100, PLACE_SPILL));
     engine->pool->ops->trim(engine->pool);
     return moved;
