@@ -560,14 +560,17 @@ size_t evict_range(struct engine *engine, size_t first, size_t end)
 
 /* ---- what faults call ---- */
 
-/* One attempt to get something freed. Returns whether anything has changed. */
+/* How much a fault takes out that finds memory full. */
+#define DIRECT_PAGES 32
+
+/* One attempt to get something freed. The pager's thread is behind, or there is none: on a busy machine it may not get a
+ * processor soon, and this thread has one. Returns whether anything has changed. */
 static bool press(struct engine *engine)
 {
     uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
-    if (pager_ring(engine)) {
-        os_futex_wait(&engine->progress, seen, 5000000, false);
-    } else if (lock_try(&engine->evict_lock)) {
-        pager_relieve(engine, 32);
+    pager_ring(engine);
+    if (lock_try(&engine->evict_lock)) {
+        pager_relieve(engine, DIRECT_PAGES);
         lock_release(&engine->evict_lock);
     } else {
         os_futex_wait(&engine->progress, seen, 5000000, false);
