@@ -408,6 +408,11 @@ CASES = {
     **{f"signals_{mode}": Case(
         victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
+    **{f"signal_stacks_{mode}": Case(
+        victim("signal_stacks", mode), files=False, touched=96 if mode == "threads" else 0, timeout=120,
+        above_cap=mode == "threads", ci="default lazy:uffd-signal ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
+        soak=EVERY_BACKEND.format("lazy64"))
+       for mode in ("where", "state", "masks", "overflow", "arena", "threads")},
     # Memory near the budget, but below it: what is in memory is looked at again and again.
     "descriptors_lowest": Case(
         victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
