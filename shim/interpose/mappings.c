@@ -39,6 +39,9 @@
 /* Who names a lower address wants just that: pointers of 32 bits. Others take what they get. */
 #define LOW_ADDRESSES (UINT64_C(4) << 30)
 
+/* As high as pointers of 32 bits that are scaled or based (Java's) never lead: what is asked for here can matter to others. */
+#define HIGH_ADDRESSES (UINT64_C(1) << 40)
+
 static uint64_t pages(size_t size) { return (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1); }
 
 static bool is_odd(uintptr_t address) { return address % PAGE_SIZE; }
@@ -168,13 +171,41 @@ static int unmap(uintptr_t start, uint64_t size)
 
 /* ---- new mappings ---- */
 
+/*
+ * A hint is honoured in the arena, where it is free, but most that name one are content with another place, and are paged
+ * for it. Who is not gives the place back as it is: from then on hints are the kernel's to honour. Guarded by the lock but
+ * for looking.
+ */
+static struct {
+    struct extent offered; /* the last reservation that is not where it was asked for */
+    bool insisted;
+} hints;
+
+static void note_offer(const struct extent *extent, uintptr_t hint, int protection)
+{
+    bool elsewhere = hint >= HIGH_ADDRESSES && extent->start && extent->start != hint && protection == PROT_NONE;
+    hints.offered = elsewhere ? *extent : (struct extent){0};
+}
+
+static void note_refusal(uintptr_t start, uint64_t size)
+{
+    if (start == hints.offered.start && size == hints.offered.length &&
+        mapping_piece(&vp.arena, start, start + size).kind == RANGE_RESERVED)
+        __atomic_store_n(&hints.insisted, true, __ATOMIC_RELAXED);
+}
+
+static bool is_insisted_on(uintptr_t hint, uint64_t size)
+{
+    return __atomic_load_n(&hints.insisted, __ATOMIC_RELAXED) && hint >= HIGH_ADDRESSES && !in_arena(hint, size);
+}
+
 static bool wanted(uintptr_t hint, uint64_t size, int protection, int flags, const void *caller)
 {
     if (!serves() || hooks_in_libc(caller) || size < vp.options.threshold || size > vp.platform.size)
         return false;
     if ((flags & MAP_TYPE) != MAP_PRIVATE || !(flags & MAP_ANONYMOUS) || flags & SPECIAL)
         return false;
-    if (protection & ~(PROT_READ | PROT_WRITE))
+    if (protection & ~(PROT_READ | PROT_WRITE) || is_insisted_on(hint, size))
         return false;
     if (protection == PROT_NONE) /* a reservation: one of them must not take what all the others need */
         return size <= vp.platform.size / 4;
@@ -204,6 +235,7 @@ static uintptr_t map_anywhere(uintptr_t hint, uint64_t size, int protection)
         become(&extent, RANGE_FREE, 0);
         extent.start = 0;
     }
+    note_offer(&extent, hint, protection);
     leave(entered);
     return extent.start;
 }
@@ -393,6 +425,7 @@ VP_EXPORT int munmap(void *address, size_t length)
     if (is_odd(start) || length == 0 || !in_arena(start, size))
         return (int) answered(-EINVAL);
     bool entered = enter();
+    note_refusal(start, size);
     int result = unmap(start, size);
     leave(entered);
     lifecycle_note_growth(); /* for who found the lock taken */

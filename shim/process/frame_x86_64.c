@@ -32,7 +32,8 @@ struct frame {
 
 _Static_assert(offsetof(struct frame, context) == 8 && offsetof(struct frame, info) == 8 + 304, "as the kernel has it");
 _Static_assert(sizeof(siginfo_t) == INFO_SIZE, "as the kernel has it");
-_Static_assert(offsetof(ucontext_t, uc_mcontext) == 40 && offsetof(struct frame, context.registers) == 48, "as the description for unwinders says");
+_Static_assert(offsetof(ucontext_t, uc_mcontext) == 40 && offsetof(struct frame, context.registers) == 48,
+               "as the description for unwinders says");
 
 /* Leaf functions keep things there. */
 #define RED_ZONE 128

@@ -296,6 +296,10 @@ CASES = {
     "java_g1": Case(
         shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
         ci="ram128", soak="lazy ram128@nobody"),
+    # Its heap is shared memory at addresses that it insists on: not paged.
+    "java_z": Case(
+        shell(JAVA % ("Z", 100_000)), needs=("java", "javac"), outside=1000, timeout=200, stderr=False, above_cap=True,
+        ci="lazy:uffd-signal@nobody", soak="default lazy ram128"),
     "redis": Case(
         lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "90000"], needs=("redis-server",),
         outside=600, timeout=200, stderr=False, above_cap=True, ci="lazy floor", soak="ram64 floor@nobody"),
@@ -389,7 +393,7 @@ CASES = {
     **{f"map_{mode}": Case(
         victim("map_threads", mode), not_on=("mprotect",), outside=16, timeout=120,
         ci="default lazy:uffd-signal floor:uffd-signal lazy:uffd-thread", soak="floor:uffd-thread lazy64:uffd-signal@nobody")
-       for mode in ("grow", "replace", "close", "marks")},
+       for mode in ("grow", "replace", "close", "hints", "marks")},
     "map_advise": Case(
         victim("map_threads", "advise"), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
     # Behind the filters of one ancestor, and of two.

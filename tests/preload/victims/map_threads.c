@@ -5,6 +5,7 @@
  *   replace   a thread reads memory that another one replaces, at the same address, by a file and back
  *   close     memory is filled and made inaccessible, more of it than the budget, opened again and compared
  *   advise    memory of libc's mmap() is given up by the instruction
+ *   hints     who insists on an address by a hint gets it, for shared memory there; who does not, any
  *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
  */
 #include <pthread.h>
@@ -163,13 +164,54 @@ static void run_marks(void)
     free(block);
 }
 
+/* ---- hints ---- */
+
+/* As ZGC looks for room for its heap: elsewhere is of no use. */
+static char *reserve_at(uintptr_t start, size_t size)
+{
+    for (uintptr_t at = start; at < start + 64 * GIB; at += GIB) {
+        char *p = mmap((void *)at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(p != MAP_FAILED);
+        if (p == (char *)at)
+            return p;
+        CHECK(munmap(p, size) == 0);
+    }
+    die("nothing to be had near %zx", (size_t)start);
+}
+
+static void run_hints(void)
+{
+    const size_t size = 2 * MIB;
+    const int file = memfd_create("heap", 0);
+    char *views[2], *p;
+    CHECK(file >= 0 && ftruncate(file, (off_t)size) == 0);
+    /* Content with what it is given, twice in a row. */
+    for (int i = 0; i < 2; i++) {
+        p = mmap((void *)(UINT64_C(1) << 43), size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(p != MAP_FAILED && in_arena(p) != 0);
+        CHECK(mprotect(p, size, PROT_READ | PROT_WRITE) == 0);
+        memset(p, 1, size);
+        CHECK(munmap(p, size) == 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        views[i] = reserve_at(UINT64_C(1) << (42 + i), size);
+        CHECK(mmap(views[i], size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == views[i]);
+    }
+    for (size_t page = 0; page < size / PAGE; page++)
+        *word_of(views[page % 2], page) = mix64(page);
+    for (size_t page = 0; page < size / PAGE; page++)
+        CHECK(*word_of(views[(page + 1) % 2], page) == mix64(page));
+    p = map(96 * MIB);
+    memset(p, 1, 96 * MIB);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
-                 {"marks", run_marks}};
+                 {"hints", run_hints}, {"marks", run_marks}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
             modes[i].run();
@@ -177,5 +219,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    die("usage: map_threads grow|replace|close|advise|marks");
+    die("usage: map_threads grow|replace|close|advise|hints|marks");
 }
