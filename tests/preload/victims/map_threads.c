@@ -6,12 +6,16 @@
  *   close     memory is filled and made inaccessible, more of it than the budget, opened again and compared
  *   advise    memory of libc's mmap() is given up by the instruction
  *   hints     who insists on an address by a hint gets it, for shared memory there; who does not, any
+ *   vast      far more accessible memory than there is, nearly untouched, costs nearly nothing
  *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "victim.h"
 
@@ -205,13 +209,47 @@ static void run_hints(void)
     memset(p, 1, 96 * MIB);
 }
 
+/* ---- vast ---- */
+
+/* Of this thread alone: others may keep the machine busy. */
+static double seconds(void)
+{
+    struct timespec now;
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Whether the kernel tells quickly where memory is (6.7). */
+static bool kernel_scans(void)
+{
+    uint64_t scan[12] = {sizeof scan};
+    const int fd = open("/proc/self/pagemap", O_RDONLY);
+    const bool known = fd >= 0 && (ioctl(fd, _IOWR('f', 16, uint64_t[12]), scan) >= 0 || errno != ENOTTY);
+    close(fd);
+    return known;
+}
+
+static void run_vast(void)
+{
+    const size_t size = 700 * GIB, step = size / 2560;
+    const double start = seconds();
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED && in_arena(p) != 0);
+    CHECK(seconds() - start < 2 || !kernel_scans());
+    for (size_t at = 0; at < size; at += step)
+        *(uint64_t *)(p + at) += mix64(at);
+    for (size_t at = 0; at < size; at += step)
+        CHECK(*(uint64_t *)(p + at) == mix64(at) && *(uint64_t *)(p + at + step - 8) == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
-                 {"hints", run_hints}, {"marks", run_marks}};
+                 {"hints", run_hints}, {"vast", run_vast},
+                 {"marks", run_marks}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
             modes[i].run();
@@ -219,5 +257,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    die("usage: map_threads grow|replace|close|advise|hints|marks");
+    die("usage: map_threads grow|replace|close|advise|hints|vast|marks");
 }
