@@ -113,7 +113,7 @@ static bool become(const struct extent *extent, enum range_kind kind, int protec
 
 static int protect(const struct extent *extent, int protection)
 {
-    return (int) SYS3(SYS_mprotect, extent->start, extent->length, protection);
+    return (int) SYS3(SYS_mprotect, extent->start, extent->length, protection & ACCESS);
 }
 
 /* What the program has done to a place and an unmap would end, but making it inaccessible and empty does not: advice about
@@ -456,7 +456,8 @@ static int protect_piece(const struct piece *piece, void *context)
                                                change->key));
     if (opens && result < 0)
         become(extent, RANGE_RESERVED, 0);
-    if (result == 0 && piece->kind == RANGE_MAPPED && !become(extent, RANGE_MAPPED, change->protection & ACCESS))
+    int wiped = piece->protection & MAPPING_WIPED;
+    if (result == 0 && piece->kind == RANGE_MAPPED && !become(extent, RANGE_MAPPED, (change->protection & ACCESS) | wiped))
         result = -ENOMEM;
     return result;
 }
@@ -558,7 +559,9 @@ static int move_out(const struct piece *from, uint64_t size, uintptr_t to, bool 
             memcpy((char *) to + done, source, held);
         guard_unpin(source, pinned);
     }
-    SYS3(SYS_mprotect, to, size, from->protection);
+    SYS3(SYS_mprotect, to, size, from->protection & ACCESS);
+    if (from->protection & MAPPING_WIPED)
+        SYS3(SYS_madvise, to, size, MADV_WIPEONFORK);
     if (result < 0 || !keep)
         return result < 0 ? result : unmap(extent->start, extent->length);
     empty(extent);
@@ -742,6 +745,42 @@ VP_EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, .
     void *to = va_arg(more, void *);
     va_end(more);
     return mappings_remap(old, old_size, new_size, flags, to);
+}
+
+/* ---- what forked children find empty ---- */
+
+struct wish {
+    bool wipe, hole;
+};
+
+static int wipe_piece(const struct piece *piece, void *context)
+{
+    struct wish *wish = context;
+    int advice = wish->wipe ? MADV_WIPEONFORK : MADV_KEEPONFORK;
+    bool before = piece->protection & MAPPING_WIPED;
+    switch (piece->kind) {
+    case RANGE_MAPPED:
+    case RANGE_RESERVED: /* there may come to be something in it */
+        if (before == wish->wipe)
+            return 0;
+        return become(&piece->extent, RANGE_MAPPED, piece->protection ^ MAPPING_WIPED) ? 0 : -ENOMEM;
+    case RANGE_FOREIGN:
+        return (int) SYS3(SYS_madvise, piece->extent.start, piece->extent.length, advice);
+    case RANGE_LIVE:
+        return wish->wipe ? -EINVAL : 0;
+    default:
+        wish->hole = true;
+        return 0;
+    }
+}
+
+int mappings_wipe_on_fork(uintptr_t start, uint64_t size, bool wipe)
+{
+    struct wish wish = {.wipe = wipe};
+    bool entered = enter();
+    int result = each_piece(start, size, wipe_piece, &wish);
+    leave(entered);
+    return (int) answered(result == 0 && wish.hole ? -ENOMEM : result);
 }
 
 void mappings_note_marks(void) { leaves_marks = true; }

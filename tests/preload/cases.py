@@ -394,6 +394,9 @@ CASES = {
         victim("map_threads", mode), not_on=("mprotect",), outside=16, timeout=120,
         ci="default lazy:uffd-signal floor:uffd-signal lazy:uffd-thread", soak="floor:uffd-thread lazy64:uffd-signal@nobody")
        for mode in ("grow", "replace", "close", "hints", "marks")},
+    "map_wipe": Case(
+        victim("map_threads", "wipe"), not_on=("mprotect",), outside=16, above_cap=True, timeout=120,
+        ci="default lazy:uffd-signal floor:uffd-signal ram64:uffd-thread", soak="ram64:uffd-signal@nobody"),
     "map_vast": Case(
         victim("map_threads", "vast"), not_on=("mprotect",), outside=16, huge=True, timeout=120,
         ci="default lazy:uffd-signal ram64:uffd-signal ram64:uffd-thread", soak="ram64:uffd-signal@nobody"),

@@ -7,6 +7,7 @@
  *   advise    memory of libc's mmap() is given up by the instruction
  *   hints     who insists on an address by a hint gets it, for shared memory there; who does not, any
  *   vast      far more accessible memory than there is, nearly untouched, costs nearly nothing
+ *   wipe      what children shall not have, stored or in memory, they find empty, and nothing else
  *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
  */
 #include <fcntl.h>
@@ -242,13 +243,72 @@ static void run_vast(void)
         CHECK(*(uint64_t *)(p + at) == mix64(at) && *(uint64_t *)(p + at + step - 8) == 0);
 }
 
+/* ---- wipe ---- */
+
+/* Pages [from, to) are empty in a child, the others of [p, p + pages) have their content. */
+static void expect_in_child(const char *p, size_t pages, size_t from, size_t to)
+{
+    const pid_t child = fork();
+    int status;
+    size_t wrong = 0;
+    if (child == 0) {
+        for (size_t page = 0; page < pages; page++)
+            wrong += *word_of((char *)p, page) != (page >= from && page < to ? 0 : mix64(page));
+        if (!wrong && to > from)
+            memset((char *)p + from * PAGE, 5, (to - from) * PAGE);
+        for (size_t page = from; page < to && !wrong; page++)
+            wrong += p[page * PAGE + PAGE - 1] != 5;
+        _exit(wrong != 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (size_t page = 0; page < pages; page++)
+        CHECK(*word_of((char *)p, page) == mix64(page));
+}
+
+static void fill(char *p, size_t pages)
+{
+    for (size_t page = 0; page < pages; page++)
+        *word_of(p, page) = mix64(page);
+}
+
+static void run_wipe(void)
+{
+    const size_t pages = 48 * MIB / PAGE, quarter = pages / 4;
+    char *p = map(pages * PAGE), *q;
+    fill(p, pages);
+    CHECK(madvise(p + quarter * PAGE, 2 * quarter * PAGE, MADV_WIPEONFORK) == 0);
+    expect_in_child(p, pages, quarter, 3 * quarter);
+    CHECK(madvise(p, pages * PAGE, MADV_PAGEOUT) == 0);
+    expect_in_child(p, pages, quarter, 3 * quarter);
+    /* It stays with the memory when that is closed and opened, and when it moves. */
+    CHECK(madvise(p + 2 * quarter * PAGE, quarter * PAGE, MADV_KEEPONFORK) == 0);
+    CHECK(mprotect(p + quarter * PAGE, quarter * PAGE, PROT_NONE) == 0);
+    CHECK(mprotect(p, pages * PAGE, PROT_READ | PROT_WRITE) == 0);
+    expect_in_child(p, pages, quarter, 2 * quarter);
+    CHECK(madvise(p, quarter * PAGE, MADV_WIPEONFORK) == 0);
+    q = map(3 * quarter * PAGE);
+    CHECK(mremap(p, 2 * quarter * PAGE, 2 * quarter * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q);
+    expect_in_child(q, 2 * quarter, 0, 2 * quarter);
+    /* And goes with it. */
+    CHECK(mmap(q, quarter * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == q);
+    fill(q, quarter);
+    expect_in_child(q, 2 * quarter, quarter, 2 * quarter);
+    CHECK(munmap(q, 3 * quarter * PAGE) == 0 && munmap(p + 2 * quarter * PAGE, 2 * quarter * PAGE) == 0);
+    p = map(pages * PAGE);
+    fill(p, pages);
+    expect_in_child(p, pages, 0, 0);
+    CHECK(munmap(p + quarter * PAGE, quarter * PAGE) == 0);
+    CHECK(madvise(p, pages * PAGE, MADV_WIPEONFORK) < 0 && errno == ENOMEM);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
-                 {"hints", run_hints}, {"vast", run_vast},
+                 {"hints", run_hints}, {"vast", run_vast}, {"wipe", run_wipe},
                  {"marks", run_marks}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
@@ -257,5 +317,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    die("usage: map_threads grow|replace|close|advise|hints|vast|marks");
+    die("usage: map_threads grow|replace|close|advise|hints|vast|wipe|marks");
 }
