@@ -217,6 +217,16 @@ PRAGMA integrity_check;"
 """
 
 
+SQLITE_LARGE = """
+sqlite3 :memory: "
+CREATE TABLE t(a INTEGER, b TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000)
+    INSERT INTO t SELECT i * 7919 % 1000003, 'row ' || i || ' of many' FROM n;
+CREATE INDEX x ON t(a);
+SELECT count(*), sum(a), max(b) FROM t;
+SELECT sum(length(b)) FROM t WHERE a BETWEEN 1000 AND 5000;
+SELECT * FROM t ORDER BY a LIMIT 3;"
+"""
 CONVERT = """
 export MAGICK_CONFIGURE_PATH="$INPUT"
 convert-im6.q16 -size %s gradient:red-blue -rotate 90 -negate -flip -resize 120%% -depth 8 rgb:- | sha256sum
@@ -417,7 +427,7 @@ CASES = {
         victim("map_threads", "vast"), not_on=("mprotect",), outside=16, huge=True, timeout=120,
         ci="default lazy:uffd-signal ram64:uffd-signal ram64:uffd-thread", soak="ram64:uffd-signal@nobody"),
     "map_advise": Case(
-        victim("map_threads", "advise"), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
+        victim("map_threads", "advise"), not_on=("uffd-thread",), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
     # Behind the filters of one ancestor, and of two.
     "leftovers": Case(
         lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
@@ -573,8 +583,8 @@ CASES = {
         lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "1000000"], needs=("redis-server",), outside=600,
         timeout=1200, stderr=False, above_cap=True, soak="ram128@nobody"),
     "sqlite_large": Case(
-        shell(SQLITE % 10_000_000), needs=("sqlite3",), outside=600, timeout=1200, options=("--small",),
-        libraries=("libmimalloc.so.2",), above_cap=True, soak="ram256@nobody"),
+        shell(SQLITE_LARGE), needs=("sqlite3",), outside=600, timeout=1200, options=("--small",),
+        libraries=("libmimalloc.so.2",), above_cap=True, soak="ram128@nobody"),
     **{f"map_{name}": Case(
         lambda context: ["../map", "30000000"], prepare=cpp_map, needs=("g++",), outside=600, timeout=900, above_cap=True,
         options=("--small",), environment={"LD_PRELOAD": library}, libraries=(library,), soak="ram512@nobody")
