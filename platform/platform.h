@@ -92,6 +92,10 @@ struct platform_ops {
      *  which somebody peeked: the kernel gives it an empty page for that. */
     int (*residency)(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec);
 
+    /** The first address of an open range from which residency() may find something, its end where there is nothing. Quick,
+     *  whatever the size (Linux 6.7); where it could not be, it says `start`. */
+    uintptr_t (*present_from)(const struct platform *pf, uintptr_t start, size_t length);
+
     /**
      * absent -> present, each page in one step: no thread ever sees less than its whole content. content: length bytes,
      * outside the arena (pf->staging gives its pages back); NULL means zeros, and then pages that are present keep what

@@ -35,6 +35,9 @@ bool vm_discard_batches(void);
 /** vec[i] = 1 when any byte of the i-th `unit` of the range has content in memory or swap. */
 int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec);
 
+/** The first address of the range from which that may be, its end where there is none; `start` where it is not known. */
+uintptr_t vm_present_from(uintptr_t start, size_t length);
+
 /** Gives every page of the range memory. Not always possible. */
 int vm_populate(uintptr_t start, size_t length);
 

@@ -213,6 +213,23 @@ static void after_fork_parent(void)
     lock_release(&vp.mappings);
 }
 
+/* What the program has said that its children shall not have, stored or in memory. */
+static void wipe(void)
+{
+    uintptr_t end = vp.platform.base + vp.platform.size;
+    struct piece piece;
+    for (uintptr_t at = vp.platform.base; vp.arena.wiped && at < end; at += piece.extent.length) {
+        piece = mapping_piece(&vp.arena, at, end);
+        if (piece.kind != RANGE_MAPPED || !(piece.protection & MAPPING_WIPED))
+            continue;
+        if (lifecycle_armed())
+            engine_discard(&vp.engine, &piece.extent);
+        else
+            vm_discard(&piece.extent, 1);
+        resident_renew(at, at + piece.extent.length);
+    }
+}
+
 static void after_fork_child(void)
 {
     if (!vp.forking)
@@ -226,6 +243,7 @@ static void after_fork_child(void)
     engine_fork(&vp.engine, FORK_CHILD);
     resident_after_fork_child();
     guard_after_fork_child();
+    wipe();
     lock_release(&vp.lock);
     lock_release(&vp.mappings);
 }

@@ -296,6 +296,12 @@ bool vm_discard_batches(void) { return false; }
 
 /* ---- pages in general ---- */
 
+uintptr_t vm_present_from(uintptr_t start, size_t length)
+{
+    (void) length;
+    return start;
+}
+
 int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec)
 {
     size_t page = os_page_size(), per_unit = unit / page, count = length / page;

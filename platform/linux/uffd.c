@@ -444,6 +444,12 @@ static int uffd_residency(struct platform *pf, uintptr_t start, size_t length, u
     return vm_residency(start, length, pf->page, vec);
 }
 
+static uintptr_t uffd_present_from(const struct platform *pf, uintptr_t start, size_t length)
+{
+    (void) pf;
+    return vm_present_from(start, length);
+}
+
 /* Closed pages and the program's own protections raise SIGSEGV. */
 static bool uffd_decode(const siginfo_t *info, const void *context, struct trap *out)
 {
@@ -593,6 +599,7 @@ const struct platform_ops platform_uffd_signal = {
     .arm = arm_signal,
     .populate = uffd_populate,
     .residency = uffd_residency,
+    .present_from = uffd_present_from,
     .place = uffd_place,
     .protect = uffd_protect,
     .unprotect = uffd_unprotect,
@@ -695,6 +702,7 @@ const struct platform_ops platform_uffd_thread = {
     .arm = arm_thread,
     .populate = uffd_populate,
     .residency = uffd_residency,
+    .present_from = uffd_present_from,
     .place = uffd_place,
     .protect = uffd_protect,
     .unprotect = uffd_unprotect,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -231,6 +232,39 @@ int vm_residency(uintptr_t start, size_t length, size_t unit, unsigned char *vec
     int fd = pagemap();
     int result = fd < 0 ? fd : residency_pagemap(fd, start, length, unit, vec);
     return result == 0 ? 0 : residency_mincore(start, length, unit, vec);
+}
+
+/* linux/fs.h, since 6.7. */
+struct page_region {
+    uint64_t start, end, categories;
+};
+
+struct page_scan {
+    uint64_t size, flags, start, end, walk_end, regions, regions_count, pages_max;
+    uint64_t inverted, all_of, any_of, returned;
+};
+
+#define PAGE_SCAN    _IOWR('f', 16, struct page_scan)
+#define SCAN_PRESENT (UINT64_C(1) << 3)
+#define SCAN_SWAPPED (UINT64_C(1) << 4)
+
+/* Passes over page tables that are not there. */
+uintptr_t vm_present_from(uintptr_t start, size_t length)
+{
+    struct page_region found = {.start = start};
+    struct page_scan scan = {
+        .size = sizeof scan,
+        .start = start,
+        .end = start + length,
+        .regions = (uintptr_t) &found,
+        .regions_count = 1,
+        .pages_max = 1,
+        .any_of = SCAN_PRESENT | SCAN_SWAPPED,
+        .returned = SCAN_PRESENT | SCAN_SWAPPED,
+    };
+    int fd = pagemap();
+    long regions = fd < 0 ? fd : SYS3(SYS_ioctl, fd, PAGE_SCAN, &scan);
+    return regions == 0 && scan.walk_end == scan.end ? start + length : regions == 1 ? found.start : start;
 }
 
 /* ---- pages in general ---- */

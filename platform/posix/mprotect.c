@@ -133,6 +133,11 @@ int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsi
     return vm_residency(start, length, pf->page, vec);
 }
 
+uintptr_t mprotect_present_from(const struct platform *pf, uintptr_t start, size_t length)
+{
+    return vm_present_from(start, length) & ~(uintptr_t) (pf->page - 1);
+}
+
 /* How far the protection at `at` goes on. */
 static size_t run_of(const struct protection *protection, uintptr_t at, size_t length)
 {

@@ -14,6 +14,7 @@ int mprotect_close(struct platform *pf, uintptr_t start, size_t length);
 int mprotect_arm(struct platform *pf, const struct extent *live, size_t n);
 int mprotect_populate(struct platform *pf, uintptr_t start, size_t length);
 int mprotect_residency(struct platform *pf, uintptr_t start, size_t length, unsigned char *vec);
+uintptr_t mprotect_present_from(const struct platform *pf, uintptr_t start, size_t length);
 int64_t mprotect_place(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
 int mprotect_protect(struct platform *pf, uintptr_t start, size_t length);
 int mprotect_unprotect(struct platform *pf, uintptr_t start, size_t length);
@@ -27,7 +28,8 @@ int mprotect_fork(struct platform *pf, enum platform_fork phase);
 /* All but probe, arm and fork. */
 #define MPROTECT_PAGES                                                                                              \
     .reserve = mprotect_reserve, .release = mprotect_release, .open = mprotect_open, .close = mprotect_close,      \
-    .populate = mprotect_populate, .residency = mprotect_residency, .place = mprotect_place,                       \
+    .populate = mprotect_populate, .residency = mprotect_residency, .present_from = mprotect_present_from,         \
+    .place = mprotect_place,                                                                                        \
     .protect = mprotect_protect, .unprotect = mprotect_unprotect, .peek = mprotect_peek, .drop = mprotect_drop,    \
     .move = mprotect_move, .decode = mprotect_decode, .granule = mprotect_granule
 

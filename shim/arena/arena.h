@@ -23,6 +23,7 @@ struct arena {
     struct ranges ranges;
     uint64_t peak_live;
     uint64_t keep_max;    /* bytes of freed ranges that may keep their memory; 0 once paging is armed */
+    bool wiped;           /* there has been memory that forked children find empty */
     bool ready;           /* set last at start-up, by one thread */
     const bool *here;     /* false in a process that has the addresses, but not what was in them (process/strangers.h) */
 };

@@ -58,6 +58,7 @@ bool mapping_become(struct arena *arena, const struct extent *extent, enum range
 {
     lock_acquire(&arena->lock);
     bool done = become(arena, extent, kind, protection);
+    arena->wiped |= kind == RANGE_MAPPED && protection & MAPPING_WIPED;
     arena_note_peak(arena);
     lock_release(&arena->lock);
     return done;

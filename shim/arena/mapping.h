@@ -12,11 +12,14 @@
 
 #include "arena.h"
 
+/* Beside the bits of a protection, with which it is cut, moved and merged: a forked child finds it empty (MADV_WIPEONFORK). */
+#define MAPPING_WIPED 0x10000
+
 /* Part of one range. */
 struct piece {
     struct extent extent;
     enum range_kind kind;
-    int protection; /* MAPPED: PROT_* bits */
+    int protection; /* MAPPED: PROT_* bits, and the one below */
 };
 
 /** The range at `address` from there on, to its end or to `end`. Both in the arena. */

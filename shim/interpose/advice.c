@@ -141,10 +141,10 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
     }
 }
 
-/* As from a kernel that does not know them: a stored page is not wiped, and guards outlast the memory that they are in. */
+/* As from a kernel that does not know them: guards outlast the memory that they are in. */
 static bool is_unknown(int advice)
 {
-    return advice == MADV_WIPEONFORK || advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
+    return advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
 }
 
 VP_EXPORT int madvise(void *start, size_t length, int advice)
@@ -156,6 +156,8 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
         errno = EINVAL;
         return -1;
     }
+    if (advice == MADV_WIPEONFORK || advice == MADV_KEEPONFORK) /* the kernel is not told: a stored page would not go */
+        return mappings_wipe_on_fork(from, end - from, advice == MADV_WIPEONFORK);
     if (advice == MADV_DONTFORK)
         mappings_note_marks();
     guard_thread_is_back();

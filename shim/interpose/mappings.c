@@ -43,6 +43,9 @@
 /* Who names a lower address wants just that: pointers of 32 bits. Others take what they get. */
 #define LOW_ADDRESSES (UINT64_C(4) << 30)
 
+/* As high as pointers of 32 bits that are scaled or based (Java's) never lead: what is asked for here can matter to others. */
+#define HIGH_ADDRESSES (UINT64_C(1) << 40)
+
 static uint64_t pages(size_t size) { return (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1); }
 
 static bool is_odd(uintptr_t address) { return address % PAGE_SIZE; }
@@ -114,7 +117,7 @@ static bool become(const struct extent *extent, enum range_kind kind, int protec
 
 static int protect(const struct extent *extent, int protection)
 {
-    return (int) SYS3(SYS_mprotect, extent->start, extent->length, protection);
+    return (int) SYS3(SYS_mprotect, extent->start, extent->length, protection & ACCESS);
 }
 
 /* What the program has done to a place and an unmap would end, but making it inaccessible and empty does not: advice about
@@ -172,13 +175,41 @@ static int unmap(uintptr_t start, uint64_t size)
 
 /* ---- new mappings ---- */
 
+/*
+ * A hint is honoured in the arena, where it is free, but most that name one are content with another place, and are paged
+ * for it. Who is not gives the place back as it is: from then on hints are the kernel's to honour. Guarded by the lock but
+ * for looking.
+ */
+static struct {
+    struct extent offered; /* the last reservation that is not where it was asked for */
+    bool insisted;
+} hints;
+
+static void note_offer(const struct extent *extent, uintptr_t hint, int protection)
+{
+    bool elsewhere = hint >= HIGH_ADDRESSES && extent->start && extent->start != hint && protection == PROT_NONE;
+    hints.offered = elsewhere ? *extent : (struct extent){0};
+}
+
+static void note_refusal(uintptr_t start, uint64_t size)
+{
+    if (start == hints.offered.start && size == hints.offered.length &&
+        mapping_piece(&vp.arena, start, start + size).kind == RANGE_RESERVED)
+        __atomic_store_n(&hints.insisted, true, __ATOMIC_RELAXED);
+}
+
+static bool is_insisted_on(uintptr_t hint, uint64_t size)
+{
+    return __atomic_load_n(&hints.insisted, __ATOMIC_RELAXED) && hint >= HIGH_ADDRESSES && !in_arena(hint, size);
+}
+
 static bool wanted(uintptr_t hint, uint64_t size, int protection, int flags, const void *caller)
 {
     if (!serves() || hooks_in_libc(caller) || size < vp.options.threshold || size > vp.platform.size)
         return false;
     if ((flags & MAP_TYPE) != MAP_PRIVATE || !(flags & MAP_ANONYMOUS) || flags & SPECIAL)
         return false;
-    if (protection & ~(PROT_READ | PROT_WRITE))
+    if (protection & ~(PROT_READ | PROT_WRITE) || is_insisted_on(hint, size))
         return false;
     if (protection == PROT_NONE) /* a reservation: one of them must not take what all the others need */
         return size <= vp.platform.size / 4;
@@ -208,6 +239,7 @@ static uintptr_t map_anywhere(uintptr_t hint, uint64_t size, int protection)
         become(&extent, RANGE_FREE, 0);
         extent.start = 0;
     }
+    note_offer(&extent, hint, protection);
     leave(entered);
     return extent.start;
 }
@@ -408,6 +440,7 @@ VP_EXPORT int munmap(void *address, size_t length)
     if (is_odd(start) || length == 0 || !in_arena(start, size))
         return (int) answered(-EINVAL);
     bool entered = enter();
+    note_refusal(start, size);
     int result = unmap(start, size);
     leave(entered);
     lifecycle_note_growth(); /* for who found the lock taken */
@@ -438,7 +471,8 @@ static int protect_piece(const struct piece *piece, void *context)
                                                change->key));
     if (opens && result < 0)
         become(extent, RANGE_RESERVED, 0);
-    if (result == 0 && piece->kind == RANGE_MAPPED && !become(extent, RANGE_MAPPED, change->protection & ACCESS))
+    int wiped = piece->protection & MAPPING_WIPED;
+    if (result == 0 && piece->kind == RANGE_MAPPED && !become(extent, RANGE_MAPPED, (change->protection & ACCESS) | wiped))
         result = -ENOMEM;
     return result;
 }
@@ -540,7 +574,9 @@ static int move_out(const struct piece *from, uint64_t size, uintptr_t to, bool 
             memcpy((char *) to + done, source, held);
         guard_unpin(source, pinned);
     }
-    SYS3(SYS_mprotect, to, size, from->protection);
+    SYS3(SYS_mprotect, to, size, from->protection & ACCESS);
+    if (from->protection & MAPPING_WIPED)
+        SYS3(SYS_madvise, to, size, MADV_WIPEONFORK);
     if (result < 0 || !keep)
         return result < 0 ? result : unmap(extent->start, extent->length);
     empty(extent);
@@ -724,6 +760,42 @@ VP_EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, .
     void *to = va_arg(more, void *);
     va_end(more);
     return mappings_remap(old, old_size, new_size, flags, to);
+}
+
+/* ---- what forked children find empty ---- */
+
+struct wish {
+    bool wipe, hole;
+};
+
+static int wipe_piece(const struct piece *piece, void *context)
+{
+    struct wish *wish = context;
+    int advice = wish->wipe ? MADV_WIPEONFORK : MADV_KEEPONFORK;
+    bool before = piece->protection & MAPPING_WIPED;
+    switch (piece->kind) {
+    case RANGE_MAPPED:
+    case RANGE_RESERVED: /* there may come to be something in it */
+        if (before == wish->wipe)
+            return 0;
+        return become(&piece->extent, RANGE_MAPPED, piece->protection ^ MAPPING_WIPED) ? 0 : -ENOMEM;
+    case RANGE_FOREIGN:
+        return (int) SYS3(SYS_madvise, piece->extent.start, piece->extent.length, advice);
+    case RANGE_LIVE:
+        return wish->wipe ? -EINVAL : 0;
+    default:
+        wish->hole = true;
+        return 0;
+    }
+}
+
+int mappings_wipe_on_fork(uintptr_t start, uint64_t size, bool wipe)
+{
+    struct wish wish = {.wipe = wipe};
+    bool entered = enter();
+    int result = each_piece(start, size, wipe_piece, &wish);
+    leave(entered);
+    return (int) answered(result == 0 && wish.hole ? -ENOMEM : result);
 }
 
 void mappings_note_marks(void) { leaves_marks = true; }

@@ -14,6 +14,9 @@ void *mappings_remap(void *old, size_t old_size, size_t new_size, int flags, voi
 /** The program has given advice on arena memory that lasts until that is unmapped. */
 void mappings_note_marks(void);
 
+/** MADV_WIPEONFORK and MADV_KEEPONFORK; sets errno. */
+int mappings_wipe_on_fork(uintptr_t start, uint64_t size, bool wipe);
+
 /** Whether arena addresses in [start, start + length) are ones that nothing is mapped at, as the program sees it. */
 bool mappings_have_hole(const void *start, size_t length);
 

@@ -89,12 +89,6 @@ VP_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
                                    : originals()->sysv_signal(number, handler);
 }
 
-static void believe(int how, const sigset_t *set)
-{
-    uint8_t bits = signals_ours_in(set), believed = signals_believed();
-    signals_believe((uint8_t) (how == SIG_SETMASK ? bits : how == SIG_BLOCK ? believed | bits : believed & ~bits));
-}
-
 /* The program's sets are only touched here, in user mode: in the kernel their memory might be absent. */
 static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int how, const sigset_t *set, sigset_t *old)
 {
@@ -105,15 +99,17 @@ static int change_mask(int (*original)(int, const sigset_t *, sigset_t *), int h
         real = wanted = *set;
         if (how != SIG_UNBLOCK)
             signals_strip(&real);
+        signals_mark(&wanted, &real);
     }
     int result = original(how, set ? &real : NULL, &before);
     if (result != 0)
         return result;
-    signals_add(&before, signals_believed());
-    if (old)
+    if (old) {
         *old = before;
+        signals_show(old);
+    }
     if (set)
-        believe(how, &wanted);
+        signals_changed(how, &wanted, &before);
     return 0;
 }
 
@@ -147,7 +143,7 @@ long signal_mask_call(const uint64_t arguments[CALL_ARGUMENTS])
     if (!signals_claimed(SIGSEGV))
         return held_call(&mask_call, arguments);
     uint64_t passed[CALL_ARGUMENTS];
-    sigset_t wanted = {0}, real, before = {0};
+    sigset_t wanted = {0}, real, kernels = {0}, before = {0};
     bool changes = is_change(arguments);
     void *old = (void *) (uintptr_t) arguments[2];
     memcpy(passed, arguments, sizeof passed);
@@ -156,15 +152,17 @@ long signal_mask_call(const uint64_t arguments[CALL_ARGUMENTS])
         real = wanted;
         if ((int) arguments[0] != SIG_UNBLOCK)
             signals_strip(&real);
+        signals_mark(&wanted, &real);
+        originals()->pthread_sigmask(SIG_BLOCK, NULL, &kernels);
         passed[1] = (uintptr_t) &real;
     }
     long result = held_call(&mask_call, passed);
     if (result == 0 && old) {
         memcpy(&before, old, KERNEL_SET_SIZE);
-        signals_add(&before, signals_believed());
+        signals_show(&before);
         memcpy(old, &before, KERNEL_SET_SIZE);
     }
     if (result == 0 && changes)
-        believe((int) arguments[0], &wanted);
+        signals_changed((int) arguments[0], &wanted, &kernels);
     return result;
 }

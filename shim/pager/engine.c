@@ -144,17 +144,20 @@ static void adopt(struct engine *engine, size_t first, size_t n, const unsigned 
     }
 }
 
+/* What a runtime has mapped and not touched may take seconds to look through: it is passed over. */
 static void scan(void *context, const struct extent *live)
 {
     struct engine *engine = context;
+    const struct platform_ops *ops = engine->pf->ops;
     enum { CHUNK = 512 };
     unsigned char vec[CHUNK];
-    size_t first = engine_page_of(engine, live->start), count = live->length >> engine->page_shift;
-    for (size_t done = 0; done < count; done += CHUNK) {
-        size_t n = count - done < CHUNK ? count - done : CHUNK;
-        uintptr_t start = engine_address_of(engine, first + done);
-        if (engine->pf->ops->residency(engine->pf, start, n << engine->page_shift, vec) == 0)
-            adopt(engine, first + done, n, vec);
+    uintptr_t at = live->start, end = live->start + live->length;
+    while (at < end && (at = ops->present_from(engine->pf, at, end - at)) < end) {
+        size_t n = (end - at) >> engine->page_shift;
+        n = n < CHUNK ? n : CHUNK;
+        if (ops->residency(engine->pf, at, n << engine->page_shift, vec) == 0)
+            adopt(engine, engine_page_of(engine, at), n, vec);
+        at += n << engine->page_shift;
     }
 }
 

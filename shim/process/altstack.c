@@ -28,12 +28,18 @@ static size_t stack_size(void)
     return ROOM + (frame + page - 1) / page * page;
 }
 
-/* The lowest page is a guard. */
+/* Guards around it: a page below, and above more than a frame may take, for a thread's stack that is full may come next. */
+#define ABOVE ((size_t) 64 << 10)
+
+static size_t whole_size(void) { return os_page_size() + stack_size() + ABOVE; }
+
 static void *make(void)
 {
-    void *start = os_map(stack_size() + os_page_size());
-    if (start)
+    char *start = os_map(whole_size());
+    if (start) {
         mprotect(start, os_page_size(), PROT_NONE);
+        mprotect(start + whole_size() - ABOVE, ABOVE, PROT_NONE);
+    }
     return start;
 }
 
@@ -55,7 +61,7 @@ static void put(void *stack)
         if (__atomic_compare_exchange_n(&spare[i], &empty, stack, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return;
     }
-    os_unmap(stack, stack_size() + os_page_size());
+    os_unmap(stack, whole_size());
 }
 
 static stack_t description(void)

@@ -8,6 +8,7 @@
 #include "../../platform/lock.h"
 #include "../../platform/os.h"
 #include "../interpose/hooks.h"
+#include "frame.h"
 
 const int signals_list[SIGNALS_OURS] = {SIGBUS, SIGSEGV, SIGSYS};
 
@@ -192,40 +193,156 @@ static void die(int number, siginfo_t *info, bool again)
 
 /*
  * While a handler runs without SA_NODEFER its signal is blocked, and a fault then kills. Ours stay open, so this remembers
- * the handler's frame: a fault below it is inside the handler; one above it means that the handler has jumped out.
+ * the handler's frame: a fault below it is inside the handler, unless that has been jumped out of. What tells is a signal
+ * that stands in for ours in the mask meanwhile: who jumps out puts the mask back, in whatever way. Nobody sends it.
  */
 static __thread __attribute__((tls_model("initial-exec"))) uintptr_t handler_frames[SIGNALS_OURS];
+static __thread __attribute__((tls_model("initial-exec"))) bool mark_is_programs; /* it had that signal blocked itself */
 #define HANDLER_DEPTH ((uintptr_t) 1 << 20)
+#define MARK          SIGSTKFLT
+
+static bool any_frame(void)
+{
+    uintptr_t any = 0;
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        any |= handler_frames[i];
+    return any;
+}
+
+static bool is_below(size_t slot, uintptr_t sp)
+{
+    uintptr_t frame = handler_frames[slot];
+    return sp < frame && frame - sp < HANDLER_DEPTH;
+}
+
+/* Where the mark says nothing, a handler reaches down from its frame. */
+static bool is_inside(size_t slot, uintptr_t sp)
+{
+    return handler_frames[slot] && (!mark_is_programs || is_below(slot, sp));
+}
+
+/* Those whose handlers the thread is in, with that mask and stack pointer. */
+static uint8_t inside(const sigset_t *mask, uintptr_t sp)
+{
+    uint8_t bits = 0;
+    for (size_t i = 0; i < SIGNALS_OURS && sigismember(mask, MARK) == 1; i++)
+        bits |= (uint8_t) (is_inside(i, sp) << i);
+    return bits;
+}
 
 static bool is_inside_handler(int number, const void *context)
 {
-    uintptr_t frame = handler_frames[slot_of(number)], sp = stack_pointer_of(context);
-    return frame && sp < frame && frame - sp < HANDLER_DEPTH;
+    return inside(&((const ucontext_t *) context)->uc_sigmask, stack_pointer_of(context)) & 1u << slot_of(number);
 }
 
-static void call_handler(const struct sigaction *action, int number, siginfo_t *info, void *context)
+void signals_show(sigset_t *mask)
+{
+    uint8_t bits = inside(mask, (uintptr_t) __builtin_frame_address(0));
+    signals_add(mask, mine.believed | bits);
+    if (bits && !mark_is_programs)
+        sigdelset(mask, MARK);
+}
+
+/* The same for a change of the mask: who opens them in a handler may close them there again. What has been jumped out of,
+ * with no mark left, is forgotten. */
+static uint8_t within(const sigset_t *mask, uintptr_t sp)
+{
+    uint8_t bits = inside(mask, sp);
+    for (size_t i = 0; i < SIGNALS_OURS; i++)
+        if (is_below(i, sp))
+            bits |= (uint8_t) (1u << i);
+        else if (sigismember(mask, MARK) != 1)
+            handler_frames[i] = 0;
+    return bits;
+}
+
+void signals_mark(const sigset_t *wanted, sigset_t *passed)
+{
+    sigset_t now;
+    uint8_t bits = signals_ours_in(wanted);
+    if (!bits || !any_frame() || next.pthread_sigmask(SIG_BLOCK, NULL, &now) != 0)
+        return;
+    if (bits & within(&now, (uintptr_t) __builtin_frame_address(0)))
+        sigaddset(passed, MARK);
+}
+
+void signals_changed(int how, const sigset_t *wanted, const sigset_t *before)
+{
+    uint8_t bits = signals_ours_in(wanted), handled = within(before, (uintptr_t) __builtin_frame_address(0));
+    mark_is_programs |= how != SIG_UNBLOCK && sigismember(wanted, MARK) == 1;
+    if (how != SIG_UNBLOCK) /* in its handler a signal is blocked for the time */
+        bits &= (uint8_t) ~handled;
+    signals_believe((uint8_t) (how == SIG_SETMASK ? bits : how == SIG_BLOCK ? mine.believed | bits : mine.believed & ~bits));
+}
+
+/* Whether the handler belongs on the interrupted code's stack, and we are on another. Who asks for an alternate stack gets
+ * ours where the thread has set none: Go, by a system call of its own, finds it and takes it for one that it must use. */
+static bool belongs_elsewhere(const struct sigaction *action, const ucontext_t *context)
+{
+    const stack_t *stack = &context->uc_stack;
+    uintptr_t low = (uintptr_t) stack->ss_sp, here = (uintptr_t) __builtin_frame_address(0);
+    bool switched = here - low <= stack->ss_size && stack_pointer_of(context) - low > stack->ss_size;
+    return switched && !(action->sa_flags & SA_ONSTACK);
+}
+
+void signals_handler_is_back(int number, uintptr_t outer)
+{
+    size_t slot = slot_of(number);
+    handler_frames[slot] = outer;
+    if (!outer)
+        let_in((uint8_t) (1u << slot & ~mine.believed));
+}
+
+static void call_here(const struct sigaction *action, int number, siginfo_t *info, void *context, const sigset_t *mask)
 {
     uintptr_t *frame = &handler_frames[slot_of(number)], outer = *frame;
-    sigset_t mask = ((ucontext_t *) context)->uc_sigmask, before;
-    for (int i = 1; i < NSIG; i++)
-        if (sigismember(&action->sa_mask, i) == 1)
-            sigaddset(&mask, i);
-    signals_strip(&mask);
-    if (action->sa_flags & SA_RESETHAND) {
-        struct sigaction reset = *action;
-        reset.sa_handler = SIG_DFL;
-        set_program_action(number, &reset);
-    }
+    sigset_t before;
     *frame = action->sa_flags & SA_NODEFER ? 0 : (uintptr_t) __builtin_frame_address(0);
-    next.pthread_sigmask(SIG_SETMASK, &mask, &before);
+    next.pthread_sigmask(SIG_SETMASK, mask, &before);
     if (action->sa_flags & SA_SIGINFO)
         action->sa_sigaction(number, info, context);
     else
         action->sa_handler(number);
     next.pthread_sigmask(SIG_SETMASK, &before, NULL);
-    *frame = outer;
-    if (!outer)
-        let_in((uint8_t) (1u << slot_of(number) & ~mine.believed));
+    signals_handler_is_back(number, outer);
+}
+
+static int call_elsewhere(const struct sigaction *action, int number, siginfo_t *info, void *context, const sigset_t *mask)
+{
+    uintptr_t *frame = &handler_frames[slot_of(number)], at = 0;
+    struct frame_order order = {.number = number, .info = info, .handler = (uintptr_t) action->sa_handler, .outer = *frame};
+    memcpy(&order.mask, mask, sizeof order.mask);
+    int result = frame_move(context, &order, &at);
+    if (result == 0)
+        *frame = action->sa_flags & SA_NODEFER ? 0 : at;
+    return result;
+}
+
+static void call_handler(const struct sigaction *action, int number, siginfo_t *info, void *context)
+{
+    siginfo_t no_room = {.si_signo = SIGSEGV, .si_code = SI_KERNEL};
+    const sigset_t *interrupted = &((const ucontext_t *) context)->uc_sigmask;
+    sigset_t mask = *interrupted;
+    for (int i = 1; i < NSIG; i++)
+        if (sigismember(&action->sa_mask, i) == 1)
+            sigaddset(&mask, i);
+    signals_strip(&mask);
+    if (sigismember(interrupted, MARK) != 1) /* all others have been jumped out of */
+        memset(handler_frames, 0, sizeof handler_frames);
+    if (!inside(interrupted, stack_pointer_of(context)))
+        mark_is_programs = sigismember(&mask, MARK) == 1;
+    if (!(action->sa_flags & SA_NODEFER))
+        sigaddset(&mask, MARK);
+    if (action->sa_flags & SA_RESETHAND) {
+        struct sigaction reset = *action;
+        reset.sa_handler = SIG_DFL;
+        set_program_action(number, &reset);
+    }
+    int moved = belongs_elsewhere(action, context) ? call_elsewhere(action, number, info, context, &mask) : -ENOSYS;
+    if (moved == -ENOSYS)
+        call_here(action, number, info, context, &mask);
+    else if (moved < 0)
+        die(SIGSEGV, &no_room, true);
 }
 
 /* Whether the kernel, if it knew what the thread believes, would keep the signal for later. */
@@ -271,6 +388,8 @@ static void handler(int number, siginfo_t *info, void *context)
     int saved = errno;
     enum signal_verdict verdict = is_fault(info) && !is_hardware(info) ? state.server(number, info, context) : SIGNAL_PROGRAMS;
     errno = saved;
+    if (verdict != SIGNAL_SERVED && frame_failed(context))
+        return;
     if (verdict == SIGNAL_PROGRAMS)
         to_program(number, info, context);
     else if (verdict == SIGNAL_LOST)

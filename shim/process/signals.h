@@ -4,7 +4,8 @@
  * Our handlers stay installed whatever the program installs; what it asks for is remembered, reported back to it, and
  * honoured when a fault is not about the arena. How faithfully, flag by flag:
  *   SA_SIGINFO, sa_mask, SA_RESETHAND, SA_NODEFER   kept; without SA_NODEFER a fault in the handler itself kills
- *   SA_ONSTACK    the handler runs on the alternate stack whenever the thread has one
+ *   SA_ONSTACK    kept, but that who asks for an alternate stack and has set none gets ours; without it the handler runs on the
+ *                 stack that was interrupted (frame.h; on arm64 on the alternate stack, if there is one)
  *   SA_RESTART    no meaning for these when they are faults; kept for the record
  *   SIG_DFL       the original death: signal, core dump, si_addr
  *   SIG_IGN       a real fault kills, as the kernel has it; one that was sent is ignored
@@ -56,6 +57,17 @@ void signals_add(sigset_t *set, uint8_t bits);
 /** Which of them the calling thread believes to have blocked. Opening one lets in what was held of it, at once. */
 uint8_t signals_believed(void);
 void signals_believe(uint8_t bits);
+
+/** What the kernel says is blocked, as the program has it. */
+void signals_show(sigset_t *mask);
+
+/** A change of the mask, by what the program wants, which may be in a handler of one of ours: first what more the kernel must
+ *  be `passed`, then what the thread believes, given the kernel's mask `before`. */
+void signals_mark(const sigset_t *wanted, sigset_t *passed);
+void signals_changed(int how, const sigset_t *wanted, const sigset_t *before);
+
+/** A handler of the program's has returned (frame.h). */
+void signals_handler_is_back(int number, uintptr_t outer);
 
 /** Those that are held for the calling thread. */
 uint8_t signals_held(void);

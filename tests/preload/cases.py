@@ -83,6 +83,16 @@ def go_program(context):
     subprocess.run(["go", "build", "-o", context.directory / "habits", PROGRAMS / "habits.go"], check=True, env=environment)
 
 
+def cpp_map(context):
+    subprocess.run(["g++", "-O2", PROGRAMS / "map.cpp", "-o", context.directory / "map"], check=True)
+
+
+def image_policy(context):
+    """Debian's keeps large images in files."""
+    limits = "".join(f'<policy domain="resource" name="{name}" value="8GiB"/>' for name in ("memory", "map", "area"))
+    (context.directory / "policy.xml").write_text(f"<policymap>{limits}</policymap>")
+
+
 def shell(script):
     return lambda context: ["bash", "-euo", "pipefail", "-c", script]
 
@@ -207,6 +217,22 @@ PRAGMA integrity_check;"
 """
 
 
+SQLITE_LARGE = """
+sqlite3 :memory: "
+CREATE TABLE t(a INTEGER, b TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000)
+    INSERT INTO t SELECT i * 7919 % 1000003, 'row ' || i || ' of many' FROM n;
+CREATE INDEX x ON t(a);
+SELECT count(*), sum(a), max(b) FROM t;
+SELECT sum(length(b)) FROM t WHERE a BETWEEN 1000 AND 5000;
+SELECT * FROM t ORDER BY a LIMIT 3;"
+"""
+CONVERT = """
+export MAGICK_CONFIGURE_PATH="$INPUT"
+convert-im6.q16 -size %s gradient:red-blue -rotate 90 -negate -flip -resize 120%% -depth 8 rgb:- | sha256sum
+"""
+
+
 # ---- torture ----
 
 def torture(threads, seconds, *further, times=8, **fields):
@@ -296,6 +322,10 @@ CASES = {
     "java_g1": Case(
         shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
         ci="ram128", soak="lazy ram128@nobody"),
+    # Its heap is shared memory at addresses that it insists on: not paged.
+    "java_z": Case(
+        shell(JAVA % ("Z", 100_000)), needs=("java", "javac"), outside=1000, timeout=200, stderr=False, above_cap=True,
+        ci="lazy:uffd-signal@nobody", soak="default lazy ram128"),
     "redis": Case(
         lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "90000"], needs=("redis-server",),
         outside=600, timeout=200, stderr=False, above_cap=True, ci="lazy floor", soak="ram64 floor@nobody"),
@@ -381,17 +411,23 @@ CASES = {
         victim("fork_spill", 128), expect=says("data intact\n"), touched=128, above_cap=True, spilled=512, timeout=120,
         ci="ram64:uffd-signal ram64:mprotect", soak=EVERY_BACKEND.format("ram64")),
     "map_fuzz": Case(
-        victim("map_fuzz", 10000), expect=says("10000 steps alike\n"), touched=24, timeout=120,
+        victim("map_fuzz", 10000), expect=says("10000 steps alike\n"), not_on=("mprotect",), touched=24, timeout=120,
         ci="default lazy:uffd-signal lazy:uffd-signal@nobody floor:uffd-signal floor:uffd-thread"),
     "map_fuzz_million": Case(
-        victim("map_fuzz", 1000000, 2), expect=says("1000000 steps alike\n"), touched=24, timeout=1800,
+        victim("map_fuzz", 1000000, 2), expect=says("1000000 steps alike\n"), not_on=("mprotect",), touched=24, timeout=1800,
         soak="floor:uffd-signal lazy:uffd-signal"),
     **{f"map_{mode}": Case(
         victim("map_threads", mode), not_on=("mprotect",), outside=16, timeout=120,
         ci="default lazy:uffd-signal floor:uffd-signal lazy:uffd-thread", soak="floor:uffd-thread lazy64:uffd-signal@nobody")
-       for mode in ("grow", "replace", "close", "marks")},
+       for mode in ("grow", "replace", "close", "hints", "marks")},
+    "map_wipe": Case(
+        victim("map_threads", "wipe"), not_on=("mprotect",), outside=16, above_cap=True, timeout=120,
+        ci="default lazy:uffd-signal floor:uffd-signal ram64:uffd-thread", soak="ram64:uffd-signal@nobody"),
+    "map_vast": Case(
+        victim("map_threads", "vast"), not_on=("mprotect",), outside=16, huge=True, timeout=120,
+        ci="default lazy:uffd-signal ram64:uffd-signal ram64:uffd-thread", soak="ram64:uffd-signal@nobody"),
     "map_advise": Case(
-        victim("map_threads", "advise"), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
+        victim("map_threads", "advise"), not_on=("uffd-thread",), outside=16, ci="default lazy:uffd-signal floor:uffd-signal", soak="floor@nobody"),
     # Behind the filters of one ancestor, and of two.
     "leftovers": Case(
         lambda context: ["bash", "-c", '("$0"; "$0"); bash -c \'("$0"; "$0")\' "$0"', *context.victim("leftovers")],
@@ -408,6 +444,11 @@ CASES = {
     **{f"signals_{mode}": Case(
         victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
+    **{f"signal_stacks_{mode}": Case(
+        victim("signal_stacks", mode), files=False, touched=96 if mode == "threads" else 0, timeout=120,
+        above_cap=mode == "threads", ci="default lazy:uffd-signal ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
+        soak=EVERY_BACKEND.format("lazy64"))
+       for mode in ("where", "state", "masks", "overflow", "arena", "threads")},
     # Memory near the budget, but below it: what is in memory is looked at again and again.
     "descriptors_lowest": Case(
         victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
@@ -534,6 +575,19 @@ CASES = {
     "soak_fork": torture(4, 60, "--fork", times=3, above_cap=True, soak=BACKENDS.format("ram64")),
 
     # Large runs of known programs.
+    "convert": Case(
+        shell(CONVERT % "6000x5000"), prepare=image_policy, needs=("convert-im6.q16",), outside=600, above_cap=True, timeout=400,
+        soak="ram256:uffd-signal@nobody ram256:mprotect"),
+    "redis_million": Case(
+        lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "1000000"], needs=("redis-server",), outside=600,
+        timeout=1200, stderr=False, above_cap=True, soak="ram128@nobody"),
+    "sqlite_large": Case(
+        shell(SQLITE_LARGE), needs=("sqlite3",), outside=600, timeout=1200, options=("--small",),
+        libraries=("libmimalloc.so.2",), above_cap=True, soak="ram128@nobody"),
+    **{f"map_{name}": Case(
+        lambda context: ["../map", "30000000"], prepare=cpp_map, needs=("g++",), outside=600, timeout=900, above_cap=True,
+        options=("--small",), environment={"LD_PRELOAD": library}, libraries=(library,), soak="ram512@nobody")
+       for name, library in (("mimalloc", "libmimalloc.so.2"), ("jemalloc", "libjemalloc.so.2"))},
     "sort_1g": Case(
         lambda context: ["sort", "-S", "1500M", "--parallel=2", "-o", "sorted", "../text"],
         prepare=lambda context: text_lines(context, 1_000_000, 999), touched=1000, outside=6, timeout=600,

@@ -21,7 +21,11 @@ import cases
 
 MODES = ("lazy", "floor", "lazy64")
 TRAPS = ("uffd-signal", "mprotect", "uffd-thread")
-LONG = ("torture*", "soak_*", "sort_1g", "numpy_sort", "memtester", "stress_ng")
+LONG = ("torture*", "soak_*", "sort_1g", "numpy_sort", "memtester", "stress_ng", "convert", "redis_million", "sqlite_large",
+        "map_mimalloc", "map_jemalloc", "map_fuzz_million")
+BUDGETED = ("tree_*", "spill_*")  # say nothing without a budget
+# MiB of a budget that has room for what there is besides: eight processes, page tables of 16 GiB.
+ROOM = {"tree_*": 256, "spill_none": 64, "many_ranges_100k": 256, "sparse_touch": 64}
 DRIVER = Path(__file__).resolve().with_name("driver.py")
 
 
@@ -29,9 +33,15 @@ def combinations(options):
     wanted = [name for name in cases.CASES
               if not any(fnmatch.fnmatch(name, long) for long in LONG)
               and (not options.patterns or any(fnmatch.fnmatch(name, p) for p in options.patterns))]
+    def fits(name, mode):
+        budget = cases.MODES[mode].budget
+        if budget is None:
+            return not any(fnmatch.fnmatch(name, pattern) for pattern in BUDGETED)
+        return all(budget >= least for pattern, least in ROOM.items() if fnmatch.fnmatch(name, pattern))
+
     every = [(name, mode, trap, user) for name in wanted for mode in options.modes.split(",")
              for trap in options.traps.split(",") for user in ("self", "nobody")
-             if not (user == "nobody" and trap == "uffd-thread")]
+             if fits(name, mode) and not (user == "nobody" and trap == "uffd-thread")]
     random.Random(0).shuffle(every)  # a run that is cut short has seen something of everything
     return every
 

@@ -138,6 +138,16 @@ static int residency(struct platform *pf, uintptr_t start, size_t length, unsign
     return (int) end(fake, FAKE_RESIDENCY, start, fake->residency_error);
 }
 
+static uintptr_t present_from(const struct platform *pf, uintptr_t start, size_t length)
+{
+    struct fake *fake = fake_of((struct platform *) pf);
+    check_range(fake, start, length);
+    size_t at = 0;
+    while (at < length && !seems_present(fake, index_of(fake, start + at)))
+        at += pf->page;
+    return start + at;
+}
+
 /* Staged content is moved, not copied: its place is empty afterwards. */
 static void unstage(struct fake *fake, const unsigned char *content, size_t length)
 {
@@ -325,6 +335,7 @@ static const struct platform_ops fake_ops = {
     .close = close_range_of,
     .arm = arm,
     .residency = residency,
+    .present_from = present_from,
     .place = place,
     .protect = protect,
     .unprotect = unprotect,

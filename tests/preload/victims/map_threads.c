@@ -5,12 +5,18 @@
  *   replace   a thread reads memory that another one replaces, at the same address, by a file and back
  *   close     memory is filled and made inaccessible, more of it than the budget, opened again and compared
  *   advise    memory of libc's mmap() is given up by the instruction
+ *   hints     who insists on an address by a hint gets it, for shared memory there; who does not, any
+ *   vast      far more accessible memory than there is, nearly untouched, costs nearly nothing
+ *   wipe      what children shall not have, stored or in memory, they find empty, and nothing else
  *   marks     what madvise() and mprotect() have done to a place is gone when the memory is
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "victim.h"
 
@@ -163,12 +169,146 @@ static void run_marks(void)
     free(block);
 }
 
+/* ---- hints ---- */
+
+/* As ZGC looks for room for its heap: elsewhere is of no use. */
+static char *reserve_at(uintptr_t start, size_t size)
+{
+    for (uintptr_t at = start; at < start + 64 * GIB; at += GIB) {
+        char *p = mmap((void *)at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(p != MAP_FAILED);
+        if (p == (char *)at)
+            return p;
+        CHECK(munmap(p, size) == 0);
+    }
+    die("nothing to be had near %zx", (size_t)start);
+}
+
+static void run_hints(void)
+{
+    const size_t size = 2 * MIB;
+    const int file = memfd_create("heap", 0);
+    char *views[2], *p;
+    CHECK(file >= 0 && ftruncate(file, (off_t)size) == 0);
+    /* Content with what it is given, twice in a row. */
+    for (int i = 0; i < 2; i++) {
+        p = mmap((void *)(UINT64_C(1) << 43), size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(p != MAP_FAILED && in_arena(p) != 0);
+        CHECK(mprotect(p, size, PROT_READ | PROT_WRITE) == 0);
+        memset(p, 1, size);
+        CHECK(munmap(p, size) == 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        views[i] = reserve_at(UINT64_C(1) << (42 + i), size);
+        CHECK(mmap(views[i], size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == views[i]);
+    }
+    for (size_t page = 0; page < size / PAGE; page++)
+        *word_of(views[page % 2], page) = mix64(page);
+    for (size_t page = 0; page < size / PAGE; page++)
+        CHECK(*word_of(views[(page + 1) % 2], page) == mix64(page));
+    p = map(96 * MIB);
+    memset(p, 1, 96 * MIB);
+}
+
+/* ---- vast ---- */
+
+/* Of this thread alone: others may keep the machine busy. */
+static double seconds(void)
+{
+    struct timespec now;
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Whether the kernel tells quickly where memory is (6.7). */
+static bool kernel_scans(void)
+{
+    uint64_t scan[12] = {sizeof scan};
+    const int fd = open("/proc/self/pagemap", O_RDONLY);
+    const bool known = fd >= 0 && (ioctl(fd, _IOWR('f', 16, uint64_t[12]), scan) >= 0 || errno != ENOTTY);
+    close(fd);
+    return known;
+}
+
+static void run_vast(void)
+{
+    const size_t size = 700 * GIB, step = size / 2560;
+    const double start = seconds();
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED && in_arena(p) != 0);
+    CHECK(seconds() - start < 2 || !kernel_scans());
+    for (size_t at = 0; at < size; at += step)
+        *(uint64_t *)(p + at) += mix64(at);
+    for (size_t at = 0; at < size; at += step)
+        CHECK(*(uint64_t *)(p + at) == mix64(at) && *(uint64_t *)(p + at + step - 8) == 0);
+}
+
+/* ---- wipe ---- */
+
+/* Pages [from, to) are empty in a child, the others of [p, p + pages) have their content. */
+static void expect_in_child(const char *p, size_t pages, size_t from, size_t to)
+{
+    const pid_t child = fork();
+    int status;
+    size_t wrong = 0;
+    if (child == 0) {
+        for (size_t page = 0; page < pages; page++)
+            wrong += *word_of((char *)p, page) != (page >= from && page < to ? 0 : mix64(page));
+        if (!wrong && to > from)
+            memset((char *)p + from * PAGE, 5, (to - from) * PAGE);
+        for (size_t page = from; page < to && !wrong; page++)
+            wrong += p[page * PAGE + PAGE - 1] != 5;
+        _exit(wrong != 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (size_t page = 0; page < pages; page++)
+        CHECK(*word_of((char *)p, page) == mix64(page));
+}
+
+static void fill(char *p, size_t pages)
+{
+    for (size_t page = 0; page < pages; page++)
+        *word_of(p, page) = mix64(page);
+}
+
+static void run_wipe(void)
+{
+    const size_t pages = 48 * MIB / PAGE, quarter = pages / 4;
+    char *p = map(pages * PAGE), *q;
+    fill(p, pages);
+    CHECK(madvise(p + quarter * PAGE, 2 * quarter * PAGE, MADV_WIPEONFORK) == 0);
+    expect_in_child(p, pages, quarter, 3 * quarter);
+    CHECK(madvise(p, pages * PAGE, MADV_PAGEOUT) == 0);
+    expect_in_child(p, pages, quarter, 3 * quarter);
+    /* It stays with the memory when that is closed and opened, and when it moves. */
+    CHECK(madvise(p + 2 * quarter * PAGE, quarter * PAGE, MADV_KEEPONFORK) == 0);
+    CHECK(mprotect(p + quarter * PAGE, quarter * PAGE, PROT_NONE) == 0);
+    CHECK(mprotect(p, pages * PAGE, PROT_READ | PROT_WRITE) == 0);
+    expect_in_child(p, pages, quarter, 2 * quarter);
+    CHECK(madvise(p, quarter * PAGE, MADV_WIPEONFORK) == 0);
+    q = map(3 * quarter * PAGE);
+    CHECK(mremap(p, 2 * quarter * PAGE, 2 * quarter * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q);
+    expect_in_child(q, 2 * quarter, 0, 2 * quarter);
+    /* And goes with it. */
+    CHECK(mmap(q, quarter * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == q);
+    fill(q, quarter);
+    expect_in_child(q, 2 * quarter, quarter, 2 * quarter);
+    CHECK(munmap(q, 3 * quarter * PAGE) == 0 && munmap(p + 2 * quarter * PAGE, 2 * quarter * PAGE) == 0);
+    p = map(pages * PAGE);
+    fill(p, pages);
+    expect_in_child(p, pages, 0, 0);
+    CHECK(munmap(p + quarter * PAGE, quarter * PAGE) == 0);
+    CHECK(madvise(p, pages * PAGE, MADV_WIPEONFORK) < 0 && errno == ENOMEM);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
     } modes[] = {{"grow", run_grow}, {"replace", run_replace}, {"close", run_close}, {"advise", run_advise},
+                 {"hints", run_hints}, {"vast", run_vast}, {"wipe", run_wipe},
                  {"marks", run_marks}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (argc > 1 && strcmp(argv[1], modes[i].name) == 0) {
@@ -177,5 +317,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    die("usage: map_threads grow|replace|close|advise|marks");
+    die("usage: map_threads grow|replace|close|advise|hints|vast|wipe|marks");
 }
