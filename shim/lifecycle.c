@@ -307,6 +307,7 @@ static void start_paging(struct tier *spill)
     }
     struct pager_config config = {
         .budget = vp.budget, .resident = memory_resident, .overhead = memory_page_tables, .allot = allot};
+    engine_set_ahead(&vp.engine, vp.budget);
     if (engine_start_paging(&vp.engine, open_pool(), spill) < 0) {
         log_warn("paging is off: no memory for its tables");
         return;

@@ -243,13 +243,21 @@ int engine_arm(struct engine *engine)
     return result;
 }
 
+void engine_set_ahead(struct engine *engine, uint64_t budget)
+{
+    size_t bytes = budget / 1024 < AHEAD_MIN_BYTES ? AHEAD_MIN_BYTES : (size_t) (budget / 1024);
+    bytes = bytes < AHEAD_BYTES ? bytes : AHEAD_BYTES;
+    engine->ahead = engine_page_size(engine) < AHEAD_MIN_BYTES ? bytes >> engine->page_shift : 1;
+}
+
 int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *spill)
 {
     engine->pool = pool;
     engine->spill = spill;
     size_t page = engine_page_size(engine);
-    engine->ahead = page < AHEAD_BYTES ? AHEAD_BYTES / page : 1;
-    engine->records_size = engine->ahead * spill_scratch_size(page);
+    if (engine->ahead == 0)
+        engine_set_ahead(engine, 0);
+    engine->records_size = engine->ahead * (page + page / 8) + spill_scratch_size(page); /* of what does not compress, too */
     engine->scratch = scratch_new(engine->ahead * page, engine->records_size);
     if (!engine->scratch || evictor_new(engine) < 0) {
         engine->scratch = scratch_free(engine->scratch);

@@ -25,9 +25,10 @@
 /* Eviction works through the arena a region at a time: the pages that one mask holds. */
 #define REGION_PAGES 64
 
-/* How much a fault in a sequential stream brings in at a time. */
-#define AHEAD_BYTES ((size_t) 64 << 10)
-#define AHEAD_PAGES (AHEAD_BYTES / 4096)
+/* How much a fault in a sequential stream brings in at a time: at most, and where memory is short. */
+#define AHEAD_BYTES     ((size_t) 256 << 10)
+#define AHEAD_MIN_BYTES ((size_t) 64 << 10)
+#define AHEAD_PAGES     (AHEAD_BYTES / 4096)
 
 struct region {
     uint32_t resident; /* pages in memory; any thread */
@@ -113,6 +114,7 @@ struct engine {
     struct policy_clock clock;
 
     /* Any thread, atomically. */
+    uint64_t turn;       /* counts runs of pages that came back, for the policy */
     unsigned broken;     /* the share of kept copies that a write breaks (policy.h) */
     uint64_t resident;   /* pages in memory that the engine knows of */
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */
@@ -146,6 +148,10 @@ void engine_fini(struct engine *engine);
  * Returns 0 or a negative errno (the platform refused; nothing changed). Holder of LOCK_LIFECYCLE.
  */
 int engine_arm(struct engine *engine);
+
+/** How much a fault in a stream may bring in, where buffers of that size do not matter: a budget's thousandth. Before
+ *  engine_start_paging(). */
+void engine_set_ahead(struct engine *engine, uint64_t budget);
 
 /**
  * From now on pages can leave, to these tiers (either may be NULL). Needs engine_arm() first.

@@ -171,6 +171,7 @@ struct refill {
     page_word words[AHEAD_PAGES];
     size_t target;                 /* which of them was touched */
     bool writable;
+    uint64_t turn;                 /* policy.h; one for the run: what stays of a stream stays in pieces like those that come */
 };
 
 /* The i-th page's content, in scratch. */
@@ -285,10 +286,9 @@ static enum fault_result poison(struct engine *engine, size_t page, page_word wo
 }
 
 /* The word of a page that came back, with its copy kept or released. */
-static page_word word_of_refill(struct engine *engine, page_word word, bool writable)
+static page_word word_of_refill(struct engine *engine, page_word word, bool writable, uint64_t turn)
 {
     uint32_t now = __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
-    uint64_t turn = __atomic_fetch_add(&engine->counters.refills, 1, __ATOMIC_RELAXED);
     page_word next = policy_came_back(page_in_state(word, PAGE_RESIDENT), now, turn);
     return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : (next & ~(PAGE_WRITTEN | PAGE_READ)) | PAGE_PROTECTED;
 }
@@ -299,7 +299,7 @@ static void arrived(struct engine *engine, const struct refill *refill, size_t i
     if (refill->writable)
         engine_release_copy(engine, word);
     engine_account(engine, refill->first + i, 1);
-    owned_becomes(engine, refill->first + i, word_of_refill(engine, word, refill->writable));
+    owned_becomes(engine, refill->first + i, word_of_refill(engine, word, refill->writable, refill->turn));
 }
 
 /* All pages of the run are owned: fills them. */
@@ -319,12 +319,14 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
         else
             return_page(engine, refill, i);
     }
+    count(&engine->counters.refills, done);
     return placed_some(engine, refill->first, done, error);
 }
 
 /* What a fault's neighbours tell: whether it belongs to a stream, and what the stream does. */
 struct stream {
     int direction; /* 1 up, -1 down, 0 none */
+    size_t ahead;  /* how many pages to bring in: the more the longer it has been one */
     bool writes;   /* the pages before were written to as well: protecting the next ones would only cost more faults */
 };
 
@@ -334,17 +336,29 @@ static bool fresh_arrival(page_word word)
     return (word & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
 }
 
+/* How many pages before this one, at most `most`, have just come in. */
+static size_t length_behind(struct engine *engine, size_t page, int direction, size_t most)
+{
+    size_t length = 0;
+    for (page -= (size_t) direction; length < most && page < engine->page_count; page -= (size_t) direction, length++)
+        if (!fresh_arrival(page_load(&engine->pages[page])))
+            break;
+    return length;
+}
+
+/* How many times its length a stream is read ahead. */
+#define AHEAD_TIMES 8
+
 /* Two pages on one side that have just come in make a stream. */
 static struct stream detect_stream(struct engine *engine, size_t page)
 {
-    const page_word *words = engine->pages;
     for (int direction = 1; direction >= -1; direction -= 2) {
-        size_t near = page - (size_t) direction, far = near - (size_t) direction;
-        if (near >= engine->page_count || far >= engine->page_count)
+        size_t length = length_behind(engine, page, direction, engine->ahead / AHEAD_TIMES + 1);
+        if (length < 2)
             continue;
-        page_word last = page_load(&words[near]);
-        if (fresh_arrival(last) && fresh_arrival(page_load(&words[far])))
-            return (struct stream){direction, page_place(last) == PLACE_NONE};
+        size_t ahead = length * AHEAD_TIMES < engine->ahead ? length * AHEAD_TIMES : engine->ahead;
+        page_word last = page_load(&engine->pages[page - (size_t) direction]);
+        return (struct stream){direction, ahead, page_place(last) == PLACE_NONE};
     }
     return (struct stream){0};
 }
@@ -357,14 +371,15 @@ static bool take_stored(struct engine *engine, size_t page, page_word *word)
 
 /* Owns the stored pages that follow in the stream's direction, never across the end of a region or of the block: another
  * block may be on its way elsewhere (engine_move). */
-static void extend_run(struct engine *engine, struct refill *refill, int direction)
+static void extend_run(struct engine *engine, struct refill *refill, const struct stream *stream)
 {
+    int direction = stream->direction;
     size_t page = refill->first;
     page_word word;
     struct extent live;
     if (!direction || engine->ahead == 1 || !arena_extent(engine->arena, engine_address_of(engine, page), &live))
         return;
-    while (refill->count < engine->ahead) {
+    while (refill->count < stream->ahead) {
         page += (size_t) direction;
         if (page / REGION_PAGES != refill->first / REGION_PAGES ||
             engine_address_of(engine, page) - live.start >= live.length || !take_stored(engine, page, &word))
@@ -388,11 +403,12 @@ static enum fault_result serve_stored(struct engine *engine, size_t page, page_w
     struct stream stream = detect_stream(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
-    uint64_t turn = __atomic_load_n(&engine->counters.refills, __ATOMIC_RELAXED);
+    uint64_t turn = __atomic_fetch_add(&engine->turn, 1, __ATOMIC_RELAXED);
     unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
     bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn);
-    struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps};
-    extend_run(engine, &refill, stream.direction);
+    struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps,
+                            .turn = turn};
+    extend_run(engine, &refill, &stream);
     return refill_run(engine, &refill);
 }
 

@@ -18,7 +18,7 @@ struct scratch_slot {
     unsigned index;
 };
 
-#define SCRATCH_LISTS 2048
+#define SCRATCH_LISTS 5120
 
 /** Room for SCRATCH_SLOTS faults at a time, each with `pages_size` and `records_size` bytes. NULL when memory is
  *  refused. */
