@@ -105,7 +105,7 @@ struct platform_ops {
      */
     int64_t (*place)(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
 
-    /** Present pages of the run: writes trap from its return on in every thread (with !caps.protects, reads too).
+    /** The run's present pages (others are left as they are): writes trap from its return on in every thread (with !caps.protects, reads too).
      *  Absent pages in the run are left alone. */
     int (*protect)(struct platform *pf, uintptr_t start, size_t length);
 

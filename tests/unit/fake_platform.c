@@ -205,7 +205,7 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
     fake->protect_fails -= fails;
     for (size_t i = 0, first = index_of(fake, start); !fails && i < length / fake->pf.page; i++) {
         CHECK(seems_present(fake, first + i) ||
-                  (op == FAKE_PROTECT && (fake->races || fake->state[first + i] == FAKE_ABSENT)),
+                  (op == FAKE_PROTECT && (fake->races || fake->state[first + i] <= FAKE_ABSENT)),
               "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i,
               fake->state[first + i]);
         if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */

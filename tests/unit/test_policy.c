@@ -103,5 +103,34 @@ Test(policy, nothing_else_of_the_word_changes)
     cr_assert_eq(policy_stay(word, PAGE_AGE_MAX) & ~own, word);
     cr_assert_eq(policy_rescued(word) & ~own, word);
     cr_assert_eq(policy_came_back(word | PAGE_AGE_MASK, SOMETIME, 0) & ~own, word);
-    cr_assert_eq(policy_left(~UINT64_C(0), SOMETIME) & ~own, 0, "of a page that leaves the engine keeps what it wants");
+    cr_assert_eq(policy_left(~UINT64_C(0), SOMETIME) & ~own, PAGE_WRITTEN | PAGE_READ,
+                 "of a page that leaves the engine keeps what it wants");
+}
+
+static unsigned copies_kept(page_word word, unsigned broken)
+{
+    unsigned kept = 0;
+    for (uint64_t turn = 0; turn < 10 * POLICY_ASK_AGAIN; turn++)
+        kept += policy_keeps_copy(word, broken, turn);
+    return kept;
+}
+
+Test(policy, copies_are_kept_of_what_is_only_read)
+{
+    const unsigned all = 10 * POLICY_ASK_AGAIN;
+    cr_assert_eq(copies_kept(PAGE_READ, POLICY_ALL), all, "its own last stay tells more than others'");
+    cr_assert_eq(copies_kept(PAGE_WRITTEN, 0), 10, "now and then it is asked again");
+    cr_assert_eq(copies_kept(0, 0), all);
+    cr_assert_eq(copies_kept(0, POLICY_ALL), 10);
+}
+
+Test(policy, what_becomes_of_copies_is_learnt_and_unlearnt)
+{
+    unsigned broken = 0;
+    for (int i = 0; i < 100; i++)
+        broken = policy_copy_ends(broken, true);
+    cr_assert(broken > POLICY_ALL * 3 / 4 && broken <= POLICY_ALL, "%u", broken);
+    for (int i = 0; i < 100; i++)
+        broken = policy_copy_ends(broken, false);
+    cr_assert_lt(broken, POLICY_ALL / 4);
 }
