@@ -105,8 +105,8 @@ struct platform_ops {
      */
     int64_t (*place)(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
 
-    /** The run's present pages (others are left as they are): writes trap from its return on in every thread (with !caps.protects, reads too).
-     *  Absent pages in the run are left alone. */
+    /** Present pages of the run: writes trap from its return on in every thread (with !caps.protects, reads too).
+     *  Absent and closed pages in the run are left alone. */
     int (*protect)(struct platform *pf, uintptr_t start, size_t length);
 
     /** Undoes protect(). */
