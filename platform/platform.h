@@ -85,7 +85,8 @@ struct platform_ops {
      */
     int (*arm)(struct platform *pf, const struct extent *live, size_t n);
 
-    /** Before arm(): gives every page of the open range memory, as if the program had written to it. */
+    /** Gives every page of the open range memory, as if the program had written to it. After arm(): only what is present and
+     *  not protected, which ends its sharing with forked processes. */
     int (*populate)(struct platform *pf, uintptr_t start, size_t length);
 
     /** Which pages of an open range have content in memory, in swap too: vec[i] = 1 or 0. May be 1 for an absent page at

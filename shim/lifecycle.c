@@ -350,7 +350,9 @@ static bool arm(void)
                  vp.platform.ops->name);
         return false;
     }
-    __atomic_store_n(&vp.engine.take_only, !guard_filters() || guard_finds_devices(), __ATOMIC_RELAXED);
+    __atomic_store_n(&vp.engine.take_only, !guard_filters(), __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&vp.device_mapped, __ATOMIC_SEQ_CST) || guard_finds_devices())
+        __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_SEQ_CST);
     strangers_exclude();
     vp.platform.serve = serve_trap;
     vp.platform.serve_context = &vp.engine;

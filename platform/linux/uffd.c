@@ -156,9 +156,16 @@ static int64_t place_content(int fd, uintptr_t start, size_t length, size_t page
 }
 
 /* Content in staging goes back without any memory being needed. */
+static int restore(int fd, uintptr_t to, uintptr_t staged, size_t length, size_t page, size_t *done)
+{
+    int result = move_pages(fd, to, staged, length, 0, done);
+    /* What the program has made read-only meanwhile is not moved to. */
+    return result == -EINVAL && length == page ? copy_in(fd, to, (const void *) staged, page, false, done) : result;
+}
+
 static int64_t place_staged(int fd, uintptr_t start, size_t length, size_t page, uintptr_t staged)
 {
-    REPEAT(length, page, move_pages(fd, start + at, staged + at, piece, 0, &done));
+    REPEAT(length, page, restore(fd, start + at, staged + at, piece, page, &done));
 }
 
 /* Zeros, as far as there are any to copy. Pages that have content already keep it: they need none. */

@@ -16,6 +16,9 @@
 #include "hooks.h"
 #include "mappings.h"
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE  103
@@ -122,6 +125,7 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
 {
     switch (advice) {
     case MADV_DONTNEED:
+    case MADV_DONTNEED_LOCKED:
     case MADV_FREE: { /* may be done at once */
         int result = each_part(from, end, advice, discard);
         resident_renew(from, end);

@@ -395,9 +395,11 @@ static int map_at(uintptr_t start, uint64_t size, const struct request *request)
 static void note_device(int fd)
 {
     struct stat status;
-    if (!__atomic_load_n(&vp.engine.take_only, __ATOMIC_RELAXED) && SYS2(SYS_fstat, fd, &status) == 0 &&
-        S_ISCHR(status.st_mode) && status.st_rdev != ZERO_DEVICE)
-        __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&vp.device_mapped, __ATOMIC_RELAXED) || SYS2(SYS_fstat, fd, &status) != 0 ||
+        !S_ISCHR(status.st_mode) || status.st_rdev == ZERO_DEVICE)
+        return;
+    __atomic_store_n(&vp.device_mapped, true, __ATOMIC_SEQ_CST); /* arming reads it after it has cleared the other */
+    __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_SEQ_CST);
 }
 
 static void *map(void *address, size_t length, const struct request *request, const void *caller)

@@ -51,19 +51,33 @@ static bool better_taken(const struct engine *engine, size_t i, size_t end)
 
 /* The platform did not take it. -ENOENT: the program has dropped its memory behind our back. -EBUSY: the kernel has it in
  * hand for direct access, or a forked child shares it; only the latter can go by way of protection. -EINVAL: the program
- * has made it read-only, or locked it in memory. */
+ * has made it read-only, or locked it in memory. What stays may have been protected with other victims around it. */
 static void not_taken(struct engine *engine, struct victim *victim, int64_t error)
 {
     if (error == -ENOENT) {
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page], PAGE_FRESH);
         victim->how = GONE;
-    } else if ((error == -EBUSY && engine->evict_shared) ||
-               (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
+    } else if (!__atomic_load_n(&engine->take_only, __ATOMIC_RELAXED) &&
+               ((error == -EBUSY && engine->evict_shared) ||
+                (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED)))) {
         victim->how = HELD;
     } else {
-        evictor_give_back(engine, victim, false, RESIST_ROUNDS);
+        evictor_give_back(engine, victim, true, RESIST_ROUNDS);
     }
+}
+
+/* Takes the first of a run of victims that is refused, and may be so because a forked process shares it: writing ends that,
+ * while what a device has in hand is never shared. */
+static int64_t take_shared(struct engine *engine, size_t i)
+{
+    struct platform *pf = engine->pf;
+    struct victim *victim = &engine->evictor->victims[i];
+    uintptr_t start = engine_address_of(engine, victim->page);
+    size_t size = engine_page_size(engine);
+    pf->ops->unprotect(pf, start, size);
+    victim->was &= ~PAGE_PROTECTED;
+    return pf->ops->populate(pf, start, size) == 0 ? pf->ops->take(pf, start, size, i << engine->page_shift) : -EBUSY;
 }
 
 static void take_run(struct engine *engine, size_t i, size_t run)
@@ -73,6 +87,8 @@ static void take_run(struct engine *engine, size_t i, size_t run)
     unsigned shift = engine->page_shift;
     while (run > 0) {
         int64_t moved = pf->ops->take(pf, engine_address_of(engine, evictor->victims[i].page), run << shift, i << shift);
+        if (moved == -EBUSY && engine->evict_shared && __atomic_load_n(&engine->take_only, __ATOMIC_RELAXED))
+            moved = take_shared(engine, i);
         size_t n = moved > 0 ? (size_t) moved >> shift : 0;
         for (size_t k = 0; k < n; k++) {
             evictor->victims[i + k].how = TAKEN;

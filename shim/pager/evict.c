@@ -512,7 +512,8 @@ static size_t evict_batch(struct engine *engine)
     store(engine);
     size_t left = release(engine);
     note_room(engine, left);
-    announce(engine);
+    if (left > 0) /* else who waits at the limit would wait for ever */
+        announce(engine);
     return left;
 }
 
@@ -560,16 +561,15 @@ size_t evict_range(struct engine *engine, size_t first, size_t end)
 
 /* ---- what faults call ---- */
 
-/* How much a fault takes out that finds memory full. */
+/* Without a thread: how much a fault takes out that finds memory full. */
 #define DIRECT_PAGES 32
 
-/* One attempt to get something freed. The pager's thread is behind, or there is none: on a busy machine it may not get a
- * processor soon, and this thread has one. Returns whether anything has changed. */
+/* One attempt to get something freed. Returns whether anything has changed. While there is a thread, a fault does not
+ * evict: the program's stack, on which it runs, may be a small one. */
 static bool press(struct engine *engine)
 {
     uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
-    pager_ring(engine);
-    if (lock_try(&engine->evict_lock)) {
+    if (!pager_ring(engine) && lock_try(&engine->evict_lock)) {
         pager_relieve(engine, DIRECT_PAGES);
         lock_release(&engine->evict_lock);
     } else {

@@ -401,8 +401,8 @@ uint64_t memory_resident(void)
 uint64_t memory_page_tables(void)
 {
     static struct os_proc_file status = {.path = "/proc/thread-self/status"};
+    static char content[4096]; /* one asks at a time: the evictor, which may be a fault on a small stack */
     for (int tries = 0; tries < 2; tries++) {
-        char content[4096];
         ssize_t length = os_proc_read(&status, content, sizeof content - 1, 0);
         content[length > 0 ? length : 0] = 0;
         const char *field = strstr(content, "VmPTE:");

@@ -95,8 +95,9 @@ static int populate(struct platform *pf, uintptr_t start, size_t length)
     struct fake *fake = fake_of(pf);
     check_range(fake, start, length);
     begin(fake, FAKE_POPULATE, start);
-    CHECK(!fake->armed, "populate after arming");
     for (size_t i = 0, index = index_of(fake, start); i < length / pf->page; i++, index++) {
+        CHECK(!fake->armed || fake->state[index] == FAKE_PRESENT, "populate of page %zu in state %u after arming", index,
+              fake->state[index]);
         CHECK(fake->state[index] != FAKE_CLOSED, "populate of a closed page");
         fake->state[index] = FAKE_PRESENT;
     }

@@ -886,6 +886,50 @@ Test(engine, a_platform_that_refuses_costs_nothing)
     verify(at, BLOCK_PAGES, TEXT, 3);
 }
 
+/* The hand passes a region more than once a batch: the first group's protection reaches across pages of the second. */
+Test(engine, a_refused_victim_between_others_can_be_written_to)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    size_t first_page = engine_page_of(&engine, at);
+    for (size_t i = 0; i < BLOCK_PAGES; i++)
+        engine.pages[first_page + i] = policy_stay(PAGE_RESIDENT, i >= 5 && i < 11 ? 1 : i % 21 == 0 ? 0 : 31);
+    fake.busy[first_page + 7] = true;
+    lock_acquire(&engine.evict_lock);
+    evict_pages(&engine, 200);
+    lock_release(&engine.evict_lock);
+    cr_assert(engine_pin(&engine, at + 7 * PAGE, PAGE, true));
+    cr_assert(fake_kernel_access(&fake, at + 7 * PAGE, true));
+    engine_unpin(&engine, at + 7 * PAGE, PAGE);
+}
+
+Test(engine, a_fork_long_ago_does_not_give_up_what_a_device_writes_to)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    engine.evict_shared = true;
+    fake.busy[engine_page_of(&engine, at) + 7] = true;
+    evict_all();
+    cr_assert_eq(page_state(word_of(at + 7 * PAGE)), PAGE_RESIDENT);
+    cr_assert_eq(page_state(word_of(at + 8 * PAGE)), PAGE_STORED);
+}
+
+Test(engine, a_fault_at_the_limit_ends_though_nothing_can_leave, .timeout = 20)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});
+    arm_with(real_pool(PAGE), real_spill(PAGE));
+    uintptr_t at = block(BLOCK), more = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    for (size_t i = 0; i < BLOCK_PAGES; i++)
+        fake.busy[engine_page_of(&engine, at) + i] = true;
+    engine.limit = 32;
+    fill(more, 1, TEXT, 1);
+}
+
 Test(engine, pages_in_the_kernels_hands_are_not_taken)
 {
     make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});

@@ -10,6 +10,10 @@
 #include "../../arena/mapping.h"
 #include "../pin.h"
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
 /* A vector has at most this many parts (IOV_MAX), messages more: those beyond it are not held. */
 #define MANY_PIECES 1024u
 
@@ -151,7 +155,7 @@ static void follow(struct lease *lease, const struct rule *rule, const uint64_t 
         take(lease, address, bits_to_bytes(count), rule->write);
         return;
     case RULE_DISCARD:
-        if (arguments[2] == MADV_DONTNEED || arguments[2] == MADV_FREE)
+        if (arguments[2] == MADV_DONTNEED || arguments[2] == MADV_DONTNEED_LOCKED || arguments[2] == MADV_FREE)
             discard(address, (count + 4095) & ~UINT64_C(4095));
         return;
     case RULE_OPAQUE:
