@@ -122,6 +122,7 @@ struct engine {
     uint32_t in_flight;  /* faults and pins being served; fork waits for 0 */
     uint32_t entered;    /* the thread that has come in by engine_try_enter(), or 0 */
     uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */
+    bool pool_tight;     /* it spills: a copy of what is in memory would keep another page on the disk; evictor writes */
     bool spill_full;     /* the last attempt to store failed; cleared when something could be stored again */
     bool warned_full;    /* and the user was told once */
     bool locked;         /* the program has locked memory of the arena (mlock) */

@@ -246,6 +246,8 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
         done += (size_t) stored;
     }
     source->ops->pick_done(source);
+    if (from == PLACE_POOL && to == PLACE_SPILL && n > 0)
+        __atomic_store_n(&engine->pool_tight, true, __ATOMIC_RELAXED);
     return done == n && n + dropped > 0;
 }
 
@@ -272,6 +274,8 @@ void evict_shrink_pool(struct engine *engine, uint64_t capacity)
     do
         engine->pool->ops->stats(engine->pool, &stats);
     while (stats.held_bytes > capacity && pool_make_room(engine));
+    if (stats.held_bytes < capacity - capacity / 16)
+        __atomic_store_n(&engine->pool_tight, false, __ATOMIC_RELAXED);
 }
 
 static int store_one(struct engine *engine, const struct record *record, tier_handle *handle)

@@ -405,7 +405,8 @@ static enum fault_result serve_stored(struct engine *engine, size_t page, page_w
         return FAULT_HEALED;
     uint64_t turn = __atomic_fetch_add(&engine->turn, 1, __ATOMIC_RELAXED);
     unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
-    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn);
+    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn) &&
+                 !(page_place(word) == PLACE_POOL && __atomic_load_n(&engine->pool_tight, __ATOMIC_RELAXED));
     struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps,
                             .turn = turn};
     extend_run(engine, &refill, &stream);

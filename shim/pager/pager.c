@@ -70,11 +70,12 @@ static void set_limits(struct engine *engine, uint64_t arena_bytes)
     pager->low = minus(arena_bytes, 2 * slack) >> engine->page_shift;
 }
 
-/* The better pages compress, the more of the budget the pool may take: a page kept there costs microseconds, one in the
- * spill a disk access. At least a twentieth, so that a change in the data is noticed; at most seven tenths. */
+/* The better pages compress, the more of the budget the pool may take if there is so much to store: a page kept there costs
+ * microseconds, one in the spill a disk access. At least a twentieth, so that a change in the data is noticed; at most
+ * seven tenths, which data that shrinks to half comes to. */
 static uint64_t pool_share(const struct pager *pager, uint64_t bytes)
 {
-    return bytes / RATIO_ONE * clamp(RATIO_ONE - pager->ratio, RATIO_ONE / 20, RATIO_ONE * 7 / 10);
+    return bytes / RATIO_ONE * clamp((RATIO_ONE - pager->ratio) * 3 / 2, RATIO_ONE / 20, RATIO_ONE * 7 / 10);
 }
 
 static uint64_t pool_held(const struct engine *engine)
