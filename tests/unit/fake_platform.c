@@ -209,10 +209,10 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
     for (size_t i = 0, first = index_of(fake, start); i < pages; i++) {
         CHECK(op == FAKE_UNPROTECT || !fake->held[first + i], "protect of page %zu, which a system call writes to",
               first + i);
+        enum fake_page was = fake->state[first + i];
         CHECK(seems_present(fake, first + i) ||
-                  (op == FAKE_PROTECT && (fake->races || fake->state[first + i] == FAKE_ABSENT)),
-              "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i,
-              fake->state[first + i]);
+                  (op == FAKE_PROTECT && (fake->races || was == FAKE_ABSENT || (was == FAKE_CLOSED && fake->pf.caps.protects))),
+              "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i, was);
         if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
             fake->state[first + i] = (unsigned char) to;
         if (op == FAKE_UNPROTECT)
