@@ -1,6 +1,6 @@
 /*
  * Every interleaving of two faults and one eviction on one page, and of pins and frees with them; and of each of these
- * with the eviction of two pages that has a third one protected that lies between them (block.c).
+ * with the eviction of two pages, which has what lies between them protected with them (block.c).
  *
  * The actors are coroutines. They give way before each operation that another one could notice: on the page's word
  * (page.h is wrapped by the linker), on the hardware and the tier (the fakes call us), and on a futex, where sleeping
@@ -38,7 +38,7 @@
 #define LOGICAL_PAGE 4096
 #endif
 
-enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES = 64, STATES = 1 << 20, WATCHED = 3 };
+enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES = 64, STATES = 1 << 20, WATCHED = 4 };
 
 enum role { NOBODY, READ, WRITE, EVICT, PIN_WRITE, PIN_READ, PIN_FAST, FORGET, DISCARD };
 
@@ -46,7 +46,7 @@ enum start { START_FRESH, START_DIRTY, START_YOUNG, START_CLEAN, START_STORED, S
 
 static const char *const start_names[] = {"fresh", "dirty", "young", "clean", "stored", "protected without copy", "clean and hot"};
 
-/* The pages that somebody works on lie next to each other: one, or a victim, a bystander and another victim. */
+/* The pages that somebody works on lie next to each other: one, or a victim, bystanders and another victim. */
 struct scenario {
     size_t pages;
     enum start start[WATCHED];
@@ -414,7 +414,7 @@ static void act(void)
 
 /* ---- the world ---- */
 
-/* One block; or, for three pages, two: the second begins with the bystander. */
+/* One block; or, with bystanders, two: the second begins with the first of them. */
 static void allocate(void)
 {
     uint64_t got;
@@ -936,6 +936,27 @@ static double enumerate_bystander(const struct cast *cast, const struct trouble 
     return schedules;
 }
 
+/* Two bystanders. Who has one of them in hand has both let go again. */
+static void beside_two(enum role role, size_t target, double at_least)
+{
+    if (!thorough)
+        cr_skip_test("not under a sanitizer");
+    double total = 0;
+    size_t before = scenarios, all_states = 0;
+    for (size_t b = 0; b < sizeof bystanders / sizeof *bystanders; b++) {
+        struct scenario scenario = {.pages = 4,
+                                    .start = {START_DIRTY, START_DIRTY, START_DIRTY, START_DIRTY},
+                                    .stays = {false, true, true, false},
+                                    .roles = {role, NOBODY, EVICT},
+                                    .target = {target},
+                                    .protects = true};
+        scenario.start[target] = bystanders[b];
+        total += enumerate(&scenario);
+        all_states += states;
+    }
+    report(before, total, all_states, at_least);
+}
+
 /* The first so many troubles with every bystander; a clean victim between the others is one, too. */
 static void beside(enum role role, size_t target, size_t troubled, double at_least)
 {
@@ -994,6 +1015,14 @@ Test(interleave, a_rescue_of_the_last_victim) { beside(WRITE, 2, TROUBLES, 1e6);
 Test(interleave, a_write_pin_of_a_victim) { beside(PIN_WRITE, 0, TROUBLES, 1e6); }
 
 Test(interleave, a_discard_of_a_victim) { beside(DISCARD, 0, TROUBLES, 1e6); }
+
+Test(interleave, a_write_to_the_first_of_two_bystanders) { beside_two(WRITE, 1, 1e6); }
+
+Test(interleave, a_write_to_the_second_of_two_bystanders) { beside_two(WRITE, 2, 1e6); }
+
+Test(interleave, a_discard_of_the_second_of_two_bystanders) { beside_two(DISCARD, 2, 1e6); }
+
+Test(interleave, a_write_pin_of_the_second_of_two_bystanders) { beside_two(PIN_WRITE, 2, 1e6); }
 
 Test(interleave, a_write_to_a_bystander_and_a_rescue)
 {
