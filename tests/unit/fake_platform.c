@@ -210,8 +210,8 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
         CHECK(op == FAKE_UNPROTECT || !fake->held[first + i], "protect of page %zu, which a system call writes to",
               first + i);
         enum fake_page was = fake->state[first + i];
-        CHECK(seems_present(fake, first + i) ||
-                  (op == FAKE_PROTECT && (fake->races || was == FAKE_ABSENT || (was == FAKE_CLOSED && fake->pf.caps.protects))),
+        bool left_alone = was == FAKE_ABSENT || (was == FAKE_CLOSED && fake->pf.caps.protects);
+        CHECK(seems_present(fake, first + i) || (op == FAKE_PROTECT && (fake->races || left_alone)),
               "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i, was);
         if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
             fake->state[first + i] = (unsigned char) to;
