@@ -107,7 +107,7 @@ struct platform_ops {
     int64_t (*place)(struct platform *pf, uintptr_t start, size_t length, const void *content, bool writable);
 
     /** Present pages of the run: writes trap from its return on in every thread (with !caps.protects, reads too).
-     *  Absent and closed pages in the run are left alone. */
+     *  Absent pages in the run are left alone; with caps.protects, closed ones too. */
     int (*protect)(struct platform *pf, uintptr_t start, size_t length);
 
     /** Undoes protect(). */

@@ -221,6 +221,25 @@ static void protection_stops_writers(void)
     check_write_traps(page_at(3), heal_zero);
 }
 
+/* A freed block may lie between pages that are protected together. */
+static void closed_pages_are_not_protected(void)
+{
+    start_armed(8);
+    if (!pf.caps.protects)
+        skip("needs protection that lets readers go on");
+    fill_page(page_at(1), 1, true);
+    fill_page(page_at(3), 3, true);
+    fill_page(page_at(6), 6, true);
+    CHECK_EQ(OP(close, page_at(3), 2 * pf.page), 0);
+    CHECK_EQ(OP(protect, page_at(1), 6 * pf.page), 0);
+    check_write_traps(page_at(1), heal_unprotect);
+    check_write_traps(page_at(6), heal_unprotect);
+    CHECK_EQ(OP(open, page_at(3), 2 * pf.page), 0);
+    check_write_traps(page_at(3), heal_zero);
+    check_read_traps(page_at(4), heal_zero);
+    store(page_at(4), 1);
+}
+
 static void unprotecting_undoes_it(void)
 {
     start_armed(8);
@@ -461,6 +480,7 @@ int main(int argc, char **argv)
         CASE(placing_loses_nothing_that_is_present),
         CASE(placing_zeros_keeps_what_is_present),
         CASE(protection_stops_writers),
+        CASE(closed_pages_are_not_protected),
         CASE(unprotecting_undoes_it),
         CASE(a_protected_page_can_be_peeked_at),
         CASE(dropping_makes_absent),

@@ -204,11 +204,16 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
     begin(fake, op, start);
     bool fails = op == FAKE_PROTECT && fake->protect_fails > 0;
     fake->protect_fails -= fails;
-    for (size_t i = 0, first = index_of(fake, start); !fails && i < length / fake->pf.page; i++) {
-        CHECK(seems_present(fake, first + i) ||
-                  (op == FAKE_PROTECT && (fake->races || fake->state[first + i] <= FAKE_ABSENT)),
-              "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i,
-              fake->state[first + i]);
+    size_t pages = length / fake->pf.page;
+    if (fails && fake->protect_partly < pages)
+        pages = fake->protect_partly;
+    for (size_t i = 0, first = index_of(fake, start); i < pages; i++) {
+        CHECK(op == FAKE_UNPROTECT || !fake->held[first + i], "protect of page %zu, which a system call writes to",
+              first + i);
+        enum fake_page was = fake->state[first + i];
+        bool left_alone = was == FAKE_ABSENT || (was == FAKE_CLOSED && fake->pf.caps.protects);
+        CHECK(seems_present(fake, first + i) || (op == FAKE_PROTECT && (fake->races || left_alone)),
+              "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i, was);
         if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
             fake->state[first + i] = (unsigned char) to;
         if (op == FAKE_UNPROTECT)
@@ -274,6 +279,7 @@ static int64_t take(struct platform *pf, uintptr_t start, size_t length, size_t 
     size_t done = 0, n = length / pf->page, first = index_of(fake, start);
     for (; done < n && !fake->busy[first + done]; done++) {
         size_t slot = offset / pf->page + done;
+        CHECK(!fake->held[first + done], "take of page %zu, which a system call writes to", first + done);
         CHECK(present(fake->state[first + done]), "take of page %zu in state %u", first + done,
               fake->state[first + done]);
         CHECK(!fake->staged[slot], "take into a part of staging that is full");
@@ -360,6 +366,7 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         .state = calloc(pages, 1),
         .residue = calloc(pages, sizeof(bool)),
         .busy = calloc(pages, sizeof(bool)),
+        .held = calloc(pages, 1),
         .memory = mmap(NULL, config->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
         .staging = calloc(1, FAKE_STAGING),
         .staged = calloc(FAKE_STAGING / config->page, sizeof(bool)),
@@ -371,7 +378,8 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         fake->pf.staging = fake->staging;
         fake->pf.staging_size = FAKE_STAGING;
     }
-    CHECK(fake->state && fake->residue && fake->busy && fake->staging && fake->staged && fake->memory != MAP_FAILED, "no memory");
+    CHECK(fake->state && fake->residue && fake->busy && fake->held && fake->staging && fake->staged &&
+              fake->memory != MAP_FAILED, "no memory");
 }
 
 void fake_fini(struct fake *fake)
@@ -380,6 +388,7 @@ void fake_fini(struct fake *fake)
     free(fake->state);
     free(fake->residue);
     free(fake->busy);
+    free(fake->held);
     free(fake->staging);
     free(fake->staged);
     pthread_mutex_destroy(&fake->mutex);
@@ -475,6 +484,23 @@ bool fake_kernel_access(struct fake *fake, uintptr_t address, bool write)
     enum fake_op op = write ? FAKE_WRITE : FAKE_READ;
     begin(fake, op, address);
     return end(fake, op, address, reaches(fake, address, write));
+}
+
+void fake_hold(struct fake *fake, uintptr_t address)
+{
+    pthread_mutex_lock(&fake->mutex);
+    size_t index = index_of(fake, address);
+    CHECK(fake->state[index] == FAKE_PRESENT, "page %zu is in state %u under a system call that writes", index,
+          fake->state[index]);
+    fake->held[index]++;
+    pthread_mutex_unlock(&fake->mutex);
+}
+
+void fake_let_go(struct fake *fake, uintptr_t address)
+{
+    pthread_mutex_lock(&fake->mutex);
+    CHECK(fake->held[index_of(fake, address)]-- > 0, "a page is let go that nobody holds");
+    pthread_mutex_unlock(&fake->mutex);
 }
 
 /* ---- a tier ---- */

@@ -49,7 +49,9 @@ struct fake {
     unsigned place_fails, protect_fails, open_fails, peek_fails, drop_fails, move_fails; /* how many of the next calls */
     int place_error, arm_error, residency_error;
     size_t place_most; /* bytes that one call places; 0: all */
+    size_t protect_partly; /* pages that a protect() that fails has protected before */
     bool *busy; /* pages that take() refuses */
+    unsigned char *held; /* how many system calls are writing to the page: see fake_hold() */
 
     uint64_t calls[FAKE_OPS]; /* how often each was called */
     unsigned forks[3];
@@ -82,6 +84,11 @@ enum fault_result fake_write(struct engine *engine, uintptr_t address, const voi
 
 /** One access by the kernel, which does not trap: whether it worked (false: EFAULT). Within a page. */
 bool fake_kernel_access(struct fake *fake, uintptr_t address, bool write);
+
+/** A system call writes to the page until fake_let_go(): it is writable now, and whoever protects it or takes it away
+ *  would have the kernel answer EFAULT, which ends the test. */
+void fake_hold(struct fake *fake, uintptr_t address);
+void fake_let_go(struct fake *fake, uintptr_t address);
 
 /* ---- a tier ---- */
 

@@ -171,6 +171,9 @@ static void check_accounts(void)
         cr_assert_eq(page_state(word) == PAGE_RESIDENT, present, "page %zu: word %lx, hardware %d", page, word, state);
         if (page_place(word) != PLACE_NONE && present)
             cr_assert_eq(state, FAKE_PROTECTED, "page %zu may be written while its copy is kept", page);
+        if (present)
+            cr_assert_eq(!!(word & PAGE_PROTECTED), state == FAKE_PROTECTED, "page %zu: word %lx, hardware %d", page,
+                         word, state);
         resident += present;
         in_pool += page_place(word) == PLACE_POOL;
         in_spill += page_place(word) == PLACE_SPILL;
@@ -955,6 +958,177 @@ Test(engine, pages_that_resist_are_not_a_full_spill)
         fake.busy[engine_page_of(&engine, at) + i] = true;
     evict_all();
     cr_assert_not(engine.spill_full);
+}
+
+/* ---- taken or held ---- */
+
+static const struct fake_config taking = {.size = ARENA, .page = PAGE, .protects = true, .takes = true};
+
+/* A span of pages in memory: the largest number of pages among which victims are blocked together. */
+enum { SPAN = 4 * REGION_PAGES, RUN_ALWAYS = 6 };
+
+static uintptr_t make_spans(const struct fake_config *config, size_t spans)
+{
+    make_engine(config);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(spans * SPAN * PAGE);
+    cr_assert_eq(engine_page_of(&engine, at) % SPAN, 0);
+    fill(at, spans * SPAN, TEXT, 1);
+    for (size_t i = 0; i < spans * SPAN; i++)
+        engine.pages[engine_page_of(&engine, at) + i] = policy_stay(word_of(at + i * PAGE), PAGE_AGE_MAX);
+    memset(fake.calls, 0, sizeof fake.calls);
+    return at;
+}
+
+static void make_due(uintptr_t at, size_t pages)
+{
+    for (size_t i = 0; i < pages; i++)
+        engine.pages[engine_page_of(&engine, at) + i] = policy_stay(word_of(at + i * PAGE), 0);
+}
+
+static size_t evict_due(size_t pages)
+{
+    lock_acquire(&engine.evict_lock);
+    size_t left = evict_pages(&engine, pages);
+    lock_release(&engine.evict_lock);
+    return left;
+}
+
+/* n runs of so many pages each, with a page between them, leave, by so many calls. */
+static uintptr_t evict_runs(const struct fake_config *config, size_t n, size_t run, uint64_t takes, uint64_t protects)
+{
+    uintptr_t at = make_spans(config, 1);
+    for (size_t i = 0; i < n; i++)
+        make_due(at + i * (run + 1) * PAGE, run);
+    cr_assert_eq(evict_due(n * run), n * run);
+    cr_assert_eq(fake.calls[FAKE_TAKE], takes, "%zu runs of %zu: %lu taken", n, run, fake.calls[FAKE_TAKE]);
+    cr_assert_eq(fake.calls[FAKE_PROTECT], protects, "%zu runs of %zu: %lu held", n, run, fake.calls[FAKE_PROTECT]);
+    cr_assert_eq(fake.calls[FAKE_PEEK], takes ? 0 : n * run, "what is taken is not copied, what is held is");
+    cr_assert_eq(engine.resident, SPAN - n * run);
+    check_accounts();
+    return at;
+}
+
+Test(engine, neighbours_are_taken)
+{
+    uintptr_t at = evict_runs(&taking, 1, 40, 1, 0);
+    verify(at, SPAN, TEXT, 1);
+    check_accounts();
+}
+
+Test(engine, a_lone_victim_is_taken) { evict_runs(&taking, 1, 1, 1, 0); }
+
+Test(engine, scattered_victims_are_held_by_one_call)
+{
+    uintptr_t at = evict_runs(&taking, 20, 1, 0, 1);
+    for (size_t i = 1; i < 39; i += 2) {
+        cr_assert_eq(page_state(word_of(at + i * PAGE)), PAGE_RESIDENT);
+        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PROTECTED, "page %zu lies between victims", i);
+    }
+    cr_assert_eq(fake_state(&fake, at + 39 * PAGE), FAKE_PRESENT, "protected is up to the last victim");
+    verify(at, SPAN, TEXT, 1);
+    fill(at, SPAN, TEXT, 2);
+    verify(at, SPAN, TEXT, 2);
+    check_accounts();
+}
+
+/* Two runs pay for two interrupts when they are long enough. */
+Test(engine, two_short_runs_are_held) { evict_runs(&taking, 2, RUN_ALWAYS / 2 - 1, 0, 1); }
+Test(engine, two_longer_runs_are_taken) { evict_runs(&taking, 2, RUN_ALWAYS / 2, 2, 0); }
+Test(engine, many_long_runs_are_taken) { evict_runs(&taking, 5, RUN_ALWAYS, 5, 0); }
+
+Test(engine, who_takes_only_takes_scattered_victims_too)
+{
+    struct fake_config config = taking;
+    config.take_only = true;
+    uintptr_t at = evict_runs(&config, 20, 1, 20, 0);
+    for (size_t i = 1; i < 39; i += 2)
+        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PRESENT, "page %zu was protected", i);
+    verify(at, SPAN, TEXT, 1);
+}
+
+Test(engine, where_memory_is_locked_scattered_victims_are_taken)
+{
+    uintptr_t at = make_spans(&taking, 1);
+    engine.locked = true;
+    for (size_t i = 0; i < 40; i += 2)
+        make_due(at + i * PAGE, 1);
+    cr_assert_eq(evict_due(20), 20);
+    cr_assert_eq(fake.calls[FAKE_TAKE], 20);
+    cr_assert_eq(fake.calls[FAKE_PROTECT], 0);
+    check_accounts();
+}
+
+Test(engine, who_cannot_take_holds_neighbours)
+{
+    evict_runs(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true}, 1, 40, 0, 1);
+}
+
+Test(engine, each_span_decides_for_itself)
+{
+    uintptr_t at = make_spans(&taking, 2);
+    make_due(at + (SPAN - 10) * PAGE, 20); /* neighbours across the end of the first */
+    for (size_t i = 40; i < 60; i += 2)
+        make_due(at + (SPAN + i) * PAGE, 1);
+    cr_assert_eq(evict_due(30), 30);
+    cr_assert_eq(fake.calls[FAKE_TAKE], 1);
+    cr_assert_eq(fake.calls[FAKE_PROTECT], 1);
+    cr_assert_eq(fake.calls[FAKE_PEEK], 20);
+    verify(at, 2 * SPAN, TEXT, 1);
+    check_accounts();
+}
+
+Test(engine, bystanders_are_protected_already_when_their_turn_comes)
+{
+    uintptr_t at = evict_runs(&taking, 20, 1, 0, 1);
+    for (size_t i = 1; i < 39; i += 2)
+        make_due(at + i * PAGE, 1);
+    cr_assert_eq(evict_due(19), 19);
+    cr_assert_eq(fake.calls[FAKE_PROTECT], 1, "they were protected once more");
+    cr_assert_eq(fake.calls[FAKE_TAKE], 0);
+    verify(at, SPAN, TEXT, 1);
+    check_accounts();
+}
+
+/* A pin between the victims, in a region without one: they are protected one by one. */
+Test(engine, pinned_bystanders_stay_writable)
+{
+    uintptr_t at = make_spans(&taking, 1), pinned = at + (REGION_PAGES + 5) * PAGE;
+    make_due(at, 1);
+    make_due(at + 2 * REGION_PAGES * PAGE, 1);
+    make_due(at + (2 * REGION_PAGES + 9) * PAGE, 1);
+    cr_assert(engine_pin(&engine, pinned, 1, true));
+    fake_hold(&fake, pinned);
+    cr_assert_eq(evict_due(3), 3);
+    cr_assert_eq(fake.calls[FAKE_PROTECT], 3);
+    cr_assert_eq(fake_present(&fake, at, SPAN * PAGE), SPAN - 3);
+    fake_let_go(&fake, pinned);
+    engine_unpin(&engine, pinned, 1);
+    check_accounts();
+    verify(at, SPAN, TEXT, 1);
+}
+
+static void cannot_be_protected(unsigned fails, size_t partly)
+{
+    enum { VICTIMS = 5 };
+    uintptr_t at = make_spans(&usual, 1);
+    for (size_t i = 0; i < VICTIMS; i++)
+        make_due(at + 2 * i * PAGE, 1);
+    fake.protect_fails = fails;
+    fake.protect_partly = partly;
+    cr_assert_eq(evict_due(1), VICTIMS + 1 - fails); /* a region goes as a whole */
+    cr_assert_eq(fake.calls[FAKE_PROTECT], 1 + VICTIMS);
+    check_accounts();
+    verify(at, SPAN, TEXT, 1);
+    end_world();
+}
+
+/* The first call is for the span, then there is one for each victim. */
+Test(engine, a_span_that_cannot_be_protected_leaves_bystanders_writable)
+{
+    for (unsigned fails = 1; fails <= 4; fails++)
+        for (size_t partly = 0; partly < 9; partly++)
+            cannot_be_protected(fails, partly);
 }
 
 /* ---- freeing while the evictor reads ---- */
