@@ -171,7 +171,6 @@ struct refill {
     page_word words[AHEAD_PAGES];
     size_t target;                 /* which of them was touched */
     bool writable;
-    uint64_t turn;                 /* policy.h; one for the run: what stays of a stream stays in pieces like those that come */
 };
 
 /* The i-th page's content, in scratch. */
@@ -293,13 +292,13 @@ static page_word word_of_refill(struct engine *engine, page_word word, bool writ
     return writable ? next & ~(PAGE_STORE_MASK | PAGE_PROTECTED) : (next & ~(PAGE_WRITTEN | PAGE_READ)) | PAGE_PROTECTED;
 }
 
-static void arrived(struct engine *engine, const struct refill *refill, size_t i)
+static void arrived(struct engine *engine, const struct refill *refill, size_t i, uint64_t turn)
 {
     page_word word = refill->words[i];
     if (refill->writable)
         engine_release_copy(engine, word);
     engine_account(engine, refill->first + i, 1);
-    owned_becomes(engine, refill->first + i, word_of_refill(engine, word, refill->writable, refill->turn));
+    owned_becomes(engine, refill->first + i, word_of_refill(engine, word, refill->writable, turn));
 }
 
 /* All pages of the run are owned: fills them. */
@@ -313,9 +312,11 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
     scratch_give(engine->scratch, taken);
     if (lost)
         return poison(engine, refill->first, refill->words[0], lost);
+    /* One for the run: what stays of a stream stays in pieces like those that come. */
+    uint64_t turn = __atomic_fetch_add(&engine->turn, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < refill->count; i++) {
         if (i < done)
-            arrived(engine, refill, i);
+            arrived(engine, refill, i, turn);
         else
             return_page(engine, refill, i);
     }
@@ -403,12 +404,11 @@ static enum fault_result serve_stored(struct engine *engine, size_t page, page_w
     struct stream stream = detect_stream(engine, page);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
-    uint64_t turn = __atomic_fetch_add(&engine->turn, 1, __ATOMIC_RELAXED);
+    uint64_t turn = page + __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
     unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
     bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn) &&
                  !(page_place(word) == PLACE_POOL && __atomic_load_n(&engine->pool_tight, __ATOMIC_RELAXED));
-    struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps,
-                            .turn = turn};
+    struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps};
     extend_run(engine, &refill, &stream);
     return refill_run(engine, &refill);
 }

@@ -609,7 +609,8 @@ static uint64_t state_hash(void)
     hash = mix(mix(hash, world.tier.used), engine->resident << 32 | engine->regions[0].resident);
     hash = mix(mix(hash, engine->regions[0].pins), (uint64_t) engine->spill_full << 32 | engine->evict_lock.word);
     hash = mix(hash, world.arena.lock.word);
-    hash = mix(mix(hash, engine->clock.now), (uint64_t) engine->clock.left << 32 | engine->counters.refills);
+    hash = mix(mix(hash, engine->clock.now), (uint64_t) engine->clock.left << 32 | engine->turn);
+    hash = mix(hash, (uint64_t) engine->broken << 1 | engine->pool_tight);
     for (int i = 0; i < ACTORS; i++)
         hash = mix_actor(hash, i);
     return hash;
