@@ -58,9 +58,8 @@ static void not_taken(struct engine *engine, struct victim *victim, int64_t erro
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page], PAGE_FRESH);
         victim->how = GONE;
-    } else if (!__atomic_load_n(&engine->take_only, __ATOMIC_RELAXED) &&
-               ((error == -EBUSY && engine->evict_shared) ||
-                (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED)))) {
+    } else if ((error == -EBUSY && engine->evict_shared && !__atomic_load_n(&engine->take_only, __ATOMIC_RELAXED)) ||
+               (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
         victim->how = HELD;
     } else {
         evictor_give_back(engine, victim, true, RESIST_ROUNDS);

@@ -516,8 +516,7 @@ static size_t evict_batch(struct engine *engine)
     store(engine);
     size_t left = release(engine);
     note_room(engine, left);
-    if (left > 0) /* else who waits at the limit would wait for ever */
-        announce(engine);
+    announce(engine);
     return left;
 }
 
@@ -527,8 +526,10 @@ size_t evict_pages(struct engine *engine, size_t want)
     while (total < want) {
         size_t batch = want - total < engine->evictor->capacity ? want - total : engine->evictor->capacity;
         choose(engine, batch);
-        if (engine->evictor->count == 0)
+        if (engine->evictor->count == 0) {
+            announce(engine); /* nothing can leave: who waits for it need not */
             break;
+        }
         size_t left = evict_batch(engine);
         total += left;
         if (left == 0)
@@ -568,18 +569,19 @@ size_t evict_range(struct engine *engine, size_t first, size_t end)
 /* Without a thread: how much a fault takes out that finds memory full. */
 #define DIRECT_PAGES 32
 
-/* One attempt to get something freed. Returns whether anything has changed. While there is a thread, a fault does not
- * evict: the program's stack, on which it runs, may be a small one. */
+/* One attempt to get something freed. Returns whether something was: a round of the evictor may find nothing that can leave.
+ * While there is a thread, a fault does not evict: the program's stack, on which it runs, may be a small one. */
 static bool press(struct engine *engine)
 {
     uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
+    uint64_t left = __atomic_load_n(&engine->counters.evictions, __ATOMIC_RELAXED);
     if (!pager_ring(engine) && lock_try(&engine->evict_lock)) {
         pager_relieve(engine, DIRECT_PAGES);
         lock_release(&engine->evict_lock);
     } else {
         os_futex_wait(&engine->progress, seen, 5000000, false);
     }
-    return __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST) != seen;
+    return __atomic_load_n(&engine->counters.evictions, __ATOMIC_RELAXED) != left;
 }
 
 static bool over_limit(const struct engine *engine)
