@@ -27,6 +27,11 @@ static size_t run_length(const struct evictor *evictor, size_t i, size_t end)
 
 /* ---- taking ---- */
 
+static bool only_taking_is_safe(const struct engine *engine)
+{
+    return __atomic_load_n(&engine->take_only, __ATOMIC_RELAXED);
+}
+
 /* An interrupt to the other processors takes as long as copying so many pages (FACTS; measured again: 13 and 2 us). */
 #define FLUSH_PAGES 6
 
@@ -37,7 +42,7 @@ static bool better_taken(const struct engine *engine, size_t i, size_t end)
     size_t runs = 0, pages = 0;
     if (!engine->pf->caps.takes)
         return false;
-    if (__atomic_load_n(&engine->take_only, __ATOMIC_RELAXED) || __atomic_load_n(&engine->locked, __ATOMIC_RELAXED))
+    if (only_taking_is_safe(engine) || __atomic_load_n(&engine->locked, __ATOMIC_RELAXED))
         return true;
     for (size_t run; i < end; i += run) {
         run = run_length(engine->evictor, i, end);
@@ -58,7 +63,7 @@ static void not_taken(struct engine *engine, struct victim *victim, int64_t erro
         engine_account(engine, victim->page, -1);
         page_finish(&engine->pages[victim->page], PAGE_FRESH);
         victim->how = GONE;
-    } else if ((error == -EBUSY && engine->evict_shared && !__atomic_load_n(&engine->take_only, __ATOMIC_RELAXED)) ||
+    } else if ((error == -EBUSY && engine->evict_shared && !only_taking_is_safe(engine)) ||
                (error == -EINVAL && !__atomic_load_n(&engine->locked, __ATOMIC_RELAXED))) {
         victim->how = HELD;
     } else {
@@ -86,7 +91,7 @@ static void take_run(struct engine *engine, size_t i, size_t run)
     unsigned shift = engine->page_shift;
     while (run > 0) {
         int64_t moved = pf->ops->take(pf, engine_address_of(engine, evictor->victims[i].page), run << shift, i << shift);
-        if (moved == -EBUSY && engine->evict_shared && __atomic_load_n(&engine->take_only, __ATOMIC_RELAXED))
+        if (moved == -EBUSY && engine->evict_shared && only_taking_is_safe(engine))
             moved = take_shared(engine, i);
         size_t n = moved > 0 ? (size_t) moved >> shift : 0;
         for (size_t k = 0; k < n; k++) {
@@ -114,7 +119,6 @@ static void hold(struct engine *engine, struct victim *victim, bool blocked)
     else
         page_finish(&engine->pages[victim->page], page_in_state(victim->was, PAGE_EVICTING));
 }
-
 
 /* Not a word that a page between victims can have: this one is a victim itself. */
 #define NO_BYSTANDER ((page_word) PAGE_LEAVING)

@@ -22,6 +22,7 @@ int engine_init(struct engine *engine, struct platform *pf, struct arena *arena)
         .limit = UINT64_MAX,
         .take_only = true,
     };
+    engine_set_ahead(engine, 0);
     engine->pages = os_map(engine->page_count * sizeof *engine->pages);
     engine->regions = os_map((engine->page_count / REGION_PAGES + 1) * sizeof *engine->regions);
     if (engine->pages && engine->regions)
@@ -255,8 +256,6 @@ int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *s
     engine->pool = pool;
     engine->spill = spill;
     size_t page = engine_page_size(engine);
-    if (engine->ahead == 0)
-        engine_set_ahead(engine, 0);
     engine->records_size = engine->ahead * (page + page / 8) + spill_scratch_size(page); /* of what does not compress, too */
     engine->scratch = scratch_new(engine->ahead * page, engine->records_size);
     if (!engine->scratch || evictor_new(engine) < 0) {
@@ -327,6 +326,13 @@ static void forget_words(struct engine *engine, size_t page, size_t n)
     }
 }
 
+/* How many pages from `page` on, before `end`, are in its region. */
+static size_t rest_of_region(size_t page, size_t end)
+{
+    size_t region = (page / REGION_PAGES + 1) * REGION_PAGES;
+    return (region < end ? region : end) - page;
+}
+
 /* Memory goes a region at a time, together with its account: many threads that free at once would else be thought to have
  * given back what they still hold. */
 void engine_forget(struct engine *engine, const struct extent *extent)
@@ -336,8 +342,7 @@ void engine_forget(struct engine *engine, const struct extent *extent)
     size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
     engine_enter(engine); /* a fork must not find pages half given up */
     while (page < end) {
-        size_t region = (page / REGION_PAGES + 1) * REGION_PAGES;
-        size_t n = (region < end ? region : end) - page;
+        size_t n = rest_of_region(page, end);
         if (__atomic_load_n(&engine_region_of(engine, page)->resident, __ATOMIC_RELAXED))
             discard_pages(engine, page, n);
         else
@@ -352,8 +357,7 @@ void engine_discard(struct engine *engine, const struct extent *extent)
     size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
     engine_enter(engine);
     while (page < end) {
-        size_t region = (page / REGION_PAGES + 1) * REGION_PAGES;
-        size_t n = (region < end ? region : end) - page;
+        size_t n = rest_of_region(page, end);
         discard_pages(engine, page, n);
         page += n;
     }

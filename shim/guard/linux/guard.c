@@ -135,10 +135,10 @@ void guard_after_fork_child(void)
     if (guard.kind != GUARD_NOTIFY)
         return;
     int result = start_trap();
-    if (result < 0)
-        __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_RELAXED);
-    if (result < 0)
-        log_warn("system calls of this child cannot be trapped (error %u): some may fail on paged memory",
+    if (result >= 0)
+        return;
+    __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_RELAXED);
+    log_warn("system calls of this child cannot be trapped (error %u): some may fail on paged memory",
                  (uint64_t) -result);
 }
 
