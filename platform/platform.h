@@ -110,7 +110,7 @@ struct platform_ops {
      *  Absent pages in the run are left alone; with caps.protects, closed ones too. */
     int (*protect)(struct platform *pf, uintptr_t start, size_t length);
 
-    /** Undoes protect(). */
+    /** Undoes protect(). With caps.protects absent and closed pages in the run are left alone; without, there may be none. */
     int (*unprotect)(struct platform *pf, uintptr_t start, size_t length);
 
     /** Copies the content of one page into scratch (page bytes) and returns that; NULL when it cannot be read. The page was

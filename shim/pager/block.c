@@ -9,7 +9,8 @@
  * a page: once for each run of neighbours that is taken, once for all pages of a span that are held. So neighbours are
  * taken and scattered pages are held. The pages between them are protected with them, and say so in their words, for the
  * kernel would answer EFAULT to a system call on a page that only we take to be writable: so they, too, are owned
- * meanwhile, and what is pinned is left alone. If nobody writes to them, the next round finds them protected already.
+ * meanwhile, and what is pinned is left alone. When the victims are gone they are made writable again, together as well:
+ * one by one, as they are written to, each would cost a trap and an interrupt.
  */
 #include "evictor.h"
 
@@ -185,6 +186,8 @@ static bool protect_together(struct engine *engine, size_t i, size_t end)
     if (!done && !pinned)
         unprotect_bystanders(engine, first, behind);
     release_bystanders(engine, first, behind, done);
+    if (done)
+        engine->evictor->spans[engine->evictor->span_count++] = (struct span){first, behind};
     return done;
 }
 
@@ -237,6 +240,7 @@ static size_t span_end(const struct evictor *evictor, size_t i)
 void evictor_block(struct engine *engine)
 {
     struct evictor *evictor = engine->evictor;
+    evictor->span_count = 0;
     for (size_t i = 0, end; i < evictor->count; i = end) {
         end = span_end(evictor, i);
         if (better_taken(engine, i, end))
@@ -247,4 +251,59 @@ void evictor_block(struct engine *engine)
             }
         hold_all(engine, i, end);
     }
+}
+
+/* ---- letting go ---- */
+
+static bool is_protected(page_word word) { return page_state(word) == PAGE_RESIDENT && (word & PAGE_PROTECTED); }
+
+/* Not owned, or its protection is all that tells of a write to it. */
+static bool must_stay(page_word word)
+{
+    return word == NO_BYSTANDER || (is_protected(word) && page_place(word) != PLACE_NONE);
+}
+
+/* From `*page` on, the pages before `end` from one to the last that need not be protected, and none between that must. They are
+ * owned. Returns how many. */
+static size_t next_to_unprotect(const page_word *words, size_t *page, size_t end)
+{
+    size_t last, at = *page;
+    while (at < end && (!is_protected(words[at]) || must_stay(words[at])))
+        at++;
+    *page = last = at;
+    for (; at < end && !must_stay(words[at]); at++)
+        if (is_protected(words[at]))
+            last = at + 1;
+    return last - *page;
+}
+
+/* One call for all, or, where something else has come in between, one for each. */
+static void unprotect_run(struct engine *engine, size_t first, page_word *words, size_t run)
+{
+    struct platform *pf = engine->pf;
+    bool done = pf->ops->unprotect(pf, engine_address_of(engine, first), run << engine->page_shift) == 0;
+    for (size_t i = 0; i < run; i++)
+        if (is_protected(words[i])) {
+            if (!done)
+                pf->ops->unprotect(pf, engine_address_of(engine, first + i), engine_page_size(engine));
+            words[i] &= ~PAGE_PROTECTED;
+        }
+}
+
+/* Those of a span, where it can be owned. */
+static void unprotect_together(struct engine *engine, const struct span *span)
+{
+    page_word *words = engine->evictor->bystanders;
+    size_t count = span->end - span->first;
+    if (!own_bystanders(engine, span->first, span->end))
+        return;
+    for (size_t at = 0, run; (run = next_to_unprotect(words, &at, count)) > 0; at += run)
+        unprotect_run(engine, span->first + at, words + at, run);
+    release_bystanders(engine, span->first, span->end, false);
+}
+
+void evictor_unblock(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->evictor->span_count; i++)
+        unprotect_together(engine, &engine->evictor->spans[i]);
 }

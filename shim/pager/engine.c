@@ -7,6 +7,7 @@
 #include "../base/log.h"
 #include "../tier/pool.h"
 #include "../tier/spill.h"
+#include "compress.h"
 #include "scratch.h"
 
 /* ---- life ---- */
@@ -630,6 +631,7 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
         engine->in_flight = 0; /* others may have been about to knock */
         if (engine->scratch)
             scratch_reset(engine->scratch);
+        compress_reset(engine);
         lock_adopt(&engine->arena->lock);
         lock_adopt(&engine->evict_lock);
         if (engine->spill)

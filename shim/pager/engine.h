@@ -46,6 +46,7 @@ struct counters {
     uint64_t poisoned;
     uint64_t pins;
     uint64_t waits;      /* faults that had to wait for the evictor */
+    uint64_t helped;     /* pages that they compressed meanwhile */
 };
 
 /* What the pager needs to know of the process; a test gives its own. */
@@ -118,7 +119,8 @@ struct engine {
     unsigned broken;     /* the share of kept copies that a write breaks (policy.h) */
     uint64_t resident;   /* pages in memory that the engine knows of */
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */
-    uint32_t progress;   /* futex: counts the evictor's rounds; faults over the limit wait on it */
+    uint32_t rounds;     /* of the evictor */
+    uint32_t progress;   /* futex: counts those, and what there is to help with; faults over the limit wait on it */
     uint32_t in_flight;  /* faults and pins being served; fork waits for 0 */
     uint32_t entered;    /* the thread that has come in by engine_try_enter(), or 0 */
     uint32_t gate;       /* futex: the thread that keeps faults out (fork, arming), or 0 */

@@ -4,7 +4,7 @@
  * One evictor at a time (evict_lock), a batch at a time:
  *   choose   a hand goes round the regions; pages that may not stay (policy.h) and are not pinned are victims
  *   block    their writers: protected, or taken away into staging in one step
- *   store    their content: one repeated word, compressed into the pool, or raw into the spill
+ *   store    their content: one repeated word, compressed (compress.c) into the pool, or raw into the spill
  *   free     all of them in one call; what a write has rescued meanwhile stays
  *
  * Source of the hand: Corbató, "A Paging Experiment with the Multics System" (1969).
@@ -20,6 +20,7 @@
 #include "../../platform/os.h"
 #include "../base/log.h"
 #include "../tier/pool.h"
+#include "compress.h"
 #include "pager.h"
 
 /* After this many rounds of the hand without a victim there is none for now: the next attempt ages on. */
@@ -251,6 +252,8 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
     return done == n && n + dropped > 0;
 }
 
+/* Whether so much of what the tier holds is dead that cleaning is cheaper than doing without that memory: moving what lives
+ * in a segment costs a copy, and each page more in memory saves some faults. */
 static bool sparse(struct tier *tier)
 {
     struct tier_stats stats;
@@ -265,6 +268,17 @@ static bool pool_make_room(struct engine *engine)
                  (engine->spill && move_segment(engine, PLACE_POOL, PICK_OLDEST, 100, PLACE_SPILL));
     engine->pool->ops->trim(engine->pool);
     return moved;
+}
+
+/* How many segments are cleaned after each batch, at most. */
+#define TIDY_SEGMENTS 8
+
+/* Keeps the pool dense. What this empties is used again by the next batch, or given back by the next look at the budget. */
+static void tidy_pool(struct engine *engine)
+{
+    for (int i = 0; i < TIDY_SEGMENTS && engine->pool && sparse(engine->pool); i++)
+        if (!move_segment(engine, PLACE_POOL, PICK_EMPTIEST, 90, PLACE_POOL))
+            break;
 }
 
 void evict_shrink_pool(struct engine *engine, uint64_t capacity)
@@ -287,12 +301,10 @@ static int store_one(struct engine *engine, const struct record *record, tier_ha
     return stored;
 }
 
-/* Compresses the victim and stores it in the pool. false: it does not shrink, or there is no room. */
+/* Stores the victim in the pool. false: it did not shrink, or there is no room. */
 static bool store_compressed(struct engine *engine, struct victim *victim, struct record *record)
 {
-    struct evictor *evictor = engine->evictor;
     tier_handle handle;
-    codec_encode(&evictor->encoder, CODEC_LZ4, victim->content, engine_page_size(engine), evictor->encoded, record);
     record->page = victim->page;
     pager_note_ratio(engine, record->size);
     if (!engine->pool || record->codec == CODEC_RAW || store_one(engine, record, &handle) != 1)
@@ -348,23 +360,35 @@ static const void *read_held(struct engine *engine, struct victim *victim, void 
     return content;
 }
 
-static void store(struct engine *engine)
+/* Gets hold of the contents. What is stored with that is; the others are to be compressed: record_of lists them. */
+static size_t read_contents(struct engine *engine)
 {
     struct evictor *evictor = engine->evictor;
-    size_t raw = 0;
+    size_t n = 0;
     for (size_t i = 0; i < evictor->count; i++) {
         struct victim *victim = &evictor->victims[i];
         if (victim->how == CLEAN)
             victim->stored = victim->was & PAGE_STORE_MASK;
         if (victim->how == HELD)
             victim->content = read_held(engine, victim, evictor->contents + (i << engine->page_shift));
-        if ((victim->how != HELD && victim->how != TAKEN) || !victim->content || store_same(engine, victim) ||
-            store_compressed(engine, victim, &evictor->records[raw]))
+        if ((victim->how == HELD || victim->how == TAKEN) && victim->content && !store_same(engine, victim))
+            evictor->record_of[n++] = i;
+    }
+    return n;
+}
+
+static void store(struct engine *engine)
+{
+    struct evictor *evictor = engine->evictor;
+    size_t n = read_contents(engine), raw = 0;
+    compress_batch(engine, n);
+    for (size_t i = 0; i < n; i++) {
+        struct victim *victim = &evictor->victims[evictor->record_of[i]];
+        if (store_compressed(engine, victim, &evictor->records[i]))
             continue;
-        evictor->records[raw].bytes = victim->content;
-        evictor->records[raw].size = (uint32_t) engine_page_size(engine);
-        evictor->records[raw].codec = CODEC_RAW;
-        evictor->record_of[raw++] = i;
+        evictor->records[raw] = (struct record){.page = victim->page, .bytes = victim->content, .codec = CODEC_RAW,
+                                                .size = (uint32_t) engine_page_size(engine)};
+        evictor->record_of[raw++] = evictor->record_of[i];
     }
     store_raw(engine, raw);
     evictor->refused = false;
@@ -494,6 +518,7 @@ static size_t release(struct engine *engine)
 
 static void announce(struct engine *engine)
 {
+    __atomic_fetch_add(&engine->rounds, 1, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&engine->progress, 1, __ATOMIC_SEQ_CST);
     os_futex_wake(&engine->progress, INT_MAX, false);
 }
@@ -517,6 +542,8 @@ static size_t evict_batch(struct engine *engine)
     size_t left = release(engine);
     note_room(engine, left);
     announce(engine);
+    evictor_unblock(engine);
+    tidy_pool(engine);
     return left;
 }
 
@@ -569,17 +596,34 @@ size_t evict_range(struct engine *engine, size_t first, size_t end)
 /* Without a thread: how much a fault takes out that finds memory full. */
 #define DIRECT_PAGES 32
 
+/* How long a fault waits for the evictor before it looks again; twice. */
+#define WAIT_NS (UINT64_C(5) * 1000000)
+
+/* Waits for the end of the evictor's round, and helps with it: it is woken once when there is something to do. */
+static void attend(struct engine *engine, uint32_t round)
+{
+    for (int looks = 0; looks < 2;) {
+        uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&engine->rounds, __ATOMIC_SEQ_CST) != round)
+            return;
+        if (compress_help(engine))
+            continue;
+        os_futex_wait(&engine->progress, seen, WAIT_NS, false);
+        looks++;
+    }
+}
+
 /* One attempt to get something freed. Returns whether something was: a round of the evictor may find nothing that can leave.
  * While there is a thread, a fault does not evict: the program's stack, on which it runs, may be a small one. */
 static bool press(struct engine *engine)
 {
-    uint32_t seen = __atomic_load_n(&engine->progress, __ATOMIC_SEQ_CST);
+    uint32_t round = __atomic_load_n(&engine->rounds, __ATOMIC_SEQ_CST);
     uint64_t left = __atomic_load_n(&engine->counters.evictions, __ATOMIC_RELAXED);
     if (!pager_ring(engine) && lock_try(&engine->evict_lock)) {
         pager_relieve(engine, DIRECT_PAGES);
         lock_release(&engine->evict_lock);
     } else {
-        os_futex_wait(&engine->progress, seen, 5000000, false);
+        attend(engine, round);
     }
     return __atomic_load_n(&engine->counters.evictions, __ATOMIC_RELAXED) != left;
 }

@@ -6,6 +6,7 @@
 
 #include "../tier/codec.h"
 #include "../tier/spill.h"
+#include "compress.h"
 #include "engine.h"
 #include "same.h"
 
@@ -30,26 +31,37 @@ struct victim {
     enum how how;
 };
 
+/* Pages [first, end). */
+struct span {
+    size_t first, end;
+};
+
 struct evictor {
     size_t hand; /* the region to look at next */
     struct victim victims[BATCH_MAX];
     size_t count, capacity;
     bool refused; /* some content of this batch found no room */
     page_word bystanders[SPAN_PAGES]; /* block.c: what lies between victims, as it was */
+    struct span spans[BATCH_MAX / 2]; /* block.c: where that was protected */
+    size_t span_count;
     struct extent extents[BATCH_MAX];
-    struct record records[BATCH_MAX]; /* on their way to the spill */
+    struct record records[BATCH_MAX]; /* on their way to a tier */
     size_t record_of[BATCH_MAX];      /* which victim records[i] is */
     tier_handle handles[SPILL_SEGMENT_RECORDS];
     struct record moving[SPILL_SEGMENT_RECORDS];
     struct tier_item items[SPILL_SEGMENT_RECORDS];
     struct codec_encoder encoder;
     struct same same;
-    unsigned char encoded[CODEC_PAGE_MAX];
+    struct compress_work work;
+    unsigned char encoded[BATCH_BYTES - BATCH_BYTES / 8]; /* codec_limit() for each page of a batch */
     unsigned char contents[BATCH_BYTES] __attribute__((aligned(4096))); /* what peek() copies out */
 };
 
 /** Blocks the victims' writers: each is TAKEN, or HELD (and can be rescued), or GONE. Clean ones are left as they are. */
 void evictor_block(struct engine *engine);
+
+/** The victims have left or stay: what was protected only because it lies between them can be written to again. */
+void evictor_unblock(struct engine *engine);
 
 /* How long a page stays that could not be taken or stored. */
 #define RESIST_ROUNDS 3

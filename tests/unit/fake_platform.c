@@ -198,12 +198,21 @@ static int64_t place(struct platform *pf, uintptr_t start, size_t length, const 
     return end(fake, FAKE_PLACE, start, (int64_t) length);
 }
 
+/* Where protection is the trap, making an absent page accessible would lose its content. */
+static bool left_alone(const struct fake *fake, enum fake_op op, enum fake_page was)
+{
+    if (fake->pf.caps.protects)
+        return was == FAKE_ABSENT || was == FAKE_CLOSED;
+    return was == FAKE_ABSENT && op == FAKE_PROTECT;
+}
+
 static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start, size_t length, enum fake_page to)
 {
     check_range(fake, start, length);
     begin(fake, op, start);
-    bool fails = op == FAKE_PROTECT && fake->protect_fails > 0;
-    fake->protect_fails -= fails;
+    unsigned *failures = op == FAKE_PROTECT ? &fake->protect_fails : &fake->unprotect_fails;
+    bool fails = *failures > 0;
+    *failures -= fails;
     size_t pages = length / fake->pf.page;
     if (fails && fake->protect_partly < pages)
         pages = fake->protect_partly;
@@ -211,10 +220,9 @@ static int change_protection(struct fake *fake, enum fake_op op, uintptr_t start
         CHECK(op == FAKE_UNPROTECT || !fake->held[first + i], "protect of page %zu, which a system call writes to",
               first + i);
         enum fake_page was = fake->state[first + i];
-        bool left_alone = was == FAKE_ABSENT || (was == FAKE_CLOSED && fake->pf.caps.protects);
-        CHECK(seems_present(fake, first + i) || (op == FAKE_PROTECT && (fake->races || left_alone)),
+        CHECK(seems_present(fake, first + i) || left_alone(fake, op, was) || (op == FAKE_PROTECT && fake->races),
               "%s of page %zu in state %u", op == FAKE_PROTECT ? "protect" : "unprotect", first + i, was);
-        if (present(fake->state[first + i]) || op == FAKE_UNPROTECT) /* a residue, too, can be used now */
+        if (present(was) || (op == FAKE_UNPROTECT && !left_alone(fake, op, was))) /* a residue, too, can be used now */
             fake->state[first + i] = (unsigned char) to;
         if (op == FAKE_UNPROTECT)
             fake->residue[first + i] = false;

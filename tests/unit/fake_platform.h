@@ -46,7 +46,8 @@ struct fake {
     void *step_context;
 
     /* Failures; each is used up. */
-    unsigned place_fails, protect_fails, open_fails, peek_fails, drop_fails, move_fails; /* how many of the next calls */
+    /* how many of the next calls: */
+    unsigned place_fails, protect_fails, unprotect_fails, open_fails, peek_fails, drop_fails, move_fails;
     int place_error, arm_error, residency_error;
     size_t place_most; /* bytes that one call places; 0: all */
     size_t protect_partly; /* pages that a protect() that fails has protected before */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../shim/pager/compress.h"
 #include "../../shim/pager/evict.h"
 #include "../../shim/pager/pager.h"
 #include "../../shim/tier/pool.h"
@@ -1023,9 +1024,14 @@ Test(engine, scattered_victims_are_held_by_one_call)
     uintptr_t at = evict_runs(&taking, 20, 1, 0, 1);
     for (size_t i = 1; i < 39; i += 2) {
         cr_assert_eq(page_state(word_of(at + i * PAGE)), PAGE_RESIDENT);
-        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PROTECTED, "page %zu lies between victims", i);
+        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PRESENT, "page %zu lay between victims", i);
+        cr_assert_not(word_of(at + i * PAGE) & PAGE_PROTECTED);
     }
-    cr_assert_eq(fake_state(&fake, at + 39 * PAGE), FAKE_PRESENT, "protected is up to the last victim");
+    cr_assert_eq(fake.calls[FAKE_UNPROTECT], 1);
+    uint64_t before = engine.counters.faults;
+    for (size_t i = 1; i < 39; i += 2)
+        fill(at + i * PAGE, 1, TEXT, 1 + i);
+    cr_assert_eq(engine.counters.faults, before, "writing to what lay between victims costs a trap");
     verify(at, SPAN, TEXT, 1);
     fill(at, SPAN, TEXT, 2);
     verify(at, SPAN, TEXT, 2);
@@ -1078,16 +1084,42 @@ Test(engine, each_span_decides_for_itself)
     check_accounts();
 }
 
-Test(engine, bystanders_are_protected_already_when_their_turn_comes)
+/* What came back with its copy kept lies between victims: it stays protected, what lies around it does not. */
+Test(engine, bystanders_with_a_copy_stay_protected)
 {
-    uintptr_t at = evict_runs(&taking, 20, 1, 0, 1);
-    for (size_t i = 1; i < 39; i += 2)
+    uintptr_t at = evict_runs(&taking, 20, 1, 0, 1), kept = at + 20 * PAGE;
+    verify(kept, 1, TEXT, 21);
+    cr_assert_eq(fake_state(&fake, kept), FAKE_PROTECTED);
+    engine.pages[engine_page_of(&engine, kept)] = policy_stay(word_of(kept), PAGE_AGE_MAX);
+    for (size_t i = 1; i < 38; i += 6)
         make_due(at + i * PAGE, 1);
-    cr_assert_eq(evict_due(19), 19);
-    cr_assert_eq(fake.calls[FAKE_PROTECT], 1, "they were protected once more");
-    cr_assert_eq(fake.calls[FAKE_TAKE], 0);
-    verify(at, SPAN, TEXT, 1);
+    cr_assert_eq(evict_due(7), 7);
+    cr_assert_eq(fake.calls[FAKE_UNPROTECT], 3);
+    cr_assert_eq(fake_state(&fake, kept), FAKE_PROTECTED);
+    for (size_t i = 3; i < 37; i += 6)
+        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PRESENT, "page %zu", i);
+    fill(kept, 1, TEXT, 3);
+    evict_all();
+    verify(kept, 1, TEXT, 3);
+    verify(at, 20, TEXT, 1);
     check_accounts();
+}
+
+/* Something else has come between the victims since: each of the others is made writable by itself. */
+Test(engine, bystanders_that_cannot_be_unprotected_together_are_one_by_one)
+{
+    uintptr_t at = make_spans(&taking, 1);
+    for (size_t i = 0; i < 40; i += 2)
+        make_due(at + i * PAGE, 1);
+    fake.unprotect_fails = 1;
+    cr_assert_eq(evict_due(20), 20);
+    cr_assert_eq(fake.calls[FAKE_UNPROTECT], 1 + 19);
+    for (size_t i = 1; i < 39; i += 2) {
+        cr_assert_eq(fake_state(&fake, at + i * PAGE), FAKE_PRESENT, "page %zu", i);
+        cr_assert_not(word_of(at + i * PAGE) & PAGE_PROTECTED);
+    }
+    check_accounts();
+    verify(at, SPAN, TEXT, 1);
 }
 
 /* A pin between the victims, in a region without one: they are protected one by one. */
@@ -1129,6 +1161,52 @@ Test(engine, a_span_that_cannot_be_protected_leaves_bystanders_writable)
     for (unsigned fails = 1; fails <= 4; fails++)
         for (size_t partly = 0; partly < 9; partly++)
             cannot_be_protected(fails, partly);
+}
+
+/* ---- compressing together ---- */
+
+static bool helping;
+
+static void *help(void *unused)
+{
+    while (__atomic_load_n(&helping, __ATOMIC_ACQUIRE))
+        compress_help(&engine);
+    return unused;
+}
+
+/* More of them than may help. Each round is other content: what is stored late, or of another page, is noticed. */
+Test(engine, who_waits_compresses_a_part, .timeout = 60)
+{
+    enum { HELPING = COMPRESS_HELPERS + 2, ROUNDS = 3000, ENOUGH = 1000 };
+    pthread_t threads[HELPING];
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    helping = true;
+    for (size_t i = 0; i < HELPING; i++)
+        pthread_create(&threads[i], NULL, help, NULL);
+    for (uint64_t round = 1; round <= ROUNDS || engine.counters.helped < ENOUGH; round++) {
+        fill(at, BLOCK / PAGE, TEXT, round * 1000);
+        evict_all();
+        verify(at, BLOCK / PAGE, TEXT, round * 1000);
+    }
+    __atomic_store_n(&helping, false, __ATOMIC_RELEASE);
+    for (size_t i = 0; i < HELPING; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_lt(engine.counters.helped, engine.counters.evictions);
+    check_accounts();
+}
+
+Test(engine, there_is_nothing_to_help_with_between_batches)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    cr_assert_not(compress_help(&engine));
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK / PAGE, TEXT, 1);
+    cr_assert_gt(evict_all(), 0);
+    cr_assert_not(compress_help(&engine));
+    cr_assert_eq(engine.counters.helped, 0);
 }
 
 /* ---- freeing while the evictor reads ---- */

@@ -38,7 +38,7 @@
 #define LOGICAL_PAGE 4096
 #endif
 
-enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES = 64, STATES = 1 << 22, WATCHED = 4 };
+enum { ACTORS = 3, STACK = 256 << 10, DEPTH = 1000, PAGE = LOGICAL_PAGE, PAGES = 64, STATES = 1 << 22, WATCHED = 5 };
 
 enum role { NOBODY, READ, WRITE, EVICT, PIN_WRITE, PIN_READ, PIN_FAST, FORGET, DISCARD };
 
@@ -958,6 +958,22 @@ static void beside_two(enum role role, size_t target, double at_least)
     report(before, total, all_states, at_least);
 }
 
+/* Bystanders around a victim, which is absent when they are made writable again together. */
+static void around_a_victim(enum role role, size_t target)
+{
+    if (!thorough)
+        cr_skip_test("not under a sanitizer");
+    size_t before = scenarios;
+    struct scenario scenario = {.pages = 5,
+                                .start = {START_DIRTY, START_DIRTY, START_DIRTY, START_DIRTY, START_DIRTY},
+                                .stays = {false, true, false, true, false},
+                                .roles = {role, NOBODY, EVICT},
+                                .target = {target},
+                                .protects = true};
+    double total = enumerate(&scenario);
+    report(before, total, states, 1e4);
+}
+
 /* The first so many troubles with every bystander; a clean victim between the others is one, too. */
 static void beside(enum role role, size_t target, size_t troubled, double at_least)
 {
@@ -993,6 +1009,18 @@ static void two_beside(const struct cast *cast, double at_least)
     }
     report(before, total, all_states, at_least);
 }
+
+Test(interleave, a_read_of_the_victim_between_bystanders) { around_a_victim(READ, 2); }
+
+Test(interleave, a_write_to_the_victim_between_bystanders) { around_a_victim(WRITE, 2); }
+
+Test(interleave, a_write_pin_of_the_victim_between_bystanders) { around_a_victim(PIN_WRITE, 2); }
+
+Test(interleave, a_discard_of_the_victim_between_bystanders) { around_a_victim(DISCARD, 2); }
+
+Test(interleave, a_write_to_a_bystander_beside_three_victims) { around_a_victim(WRITE, 1); }
+
+Test(interleave, a_fast_pin_of_a_bystander_beside_three_victims) { around_a_victim(PIN_FAST, 1); }
 
 Test(interleave, a_read_of_a_bystander) { beside(READ, 1, TROUBLES, 1e6); }
 
