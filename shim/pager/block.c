@@ -283,11 +283,9 @@ static void unprotect_run(struct engine *engine, size_t first, page_word *words,
     struct platform *pf = engine->pf;
     bool done = pf->ops->unprotect(pf, engine_address_of(engine, first), run << engine->page_shift) == 0;
     for (size_t i = 0; i < run; i++)
-        if (is_protected(words[i])) {
-            if (!done)
-                pf->ops->unprotect(pf, engine_address_of(engine, first + i), engine_page_size(engine));
+        if (is_protected(words[i]) &&
+            (done || pf->ops->unprotect(pf, engine_address_of(engine, first + i), engine_page_size(engine)) == 0))
             words[i] &= ~PAGE_PROTECTED;
-        }
 }
 
 /* Those of a span, where it can be owned. */

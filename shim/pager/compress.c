@@ -74,7 +74,7 @@ bool compress_help(struct engine *engine)
     uint64_t queue = __atomic_load_n(&work->queue, __ATOMIC_RELAXED);
     uint32_t taken = __atomic_load_n(&work->helpers, __ATOMIC_RELAXED);
     unsigned mine;
-    if (next_job(queue) >= end_of_jobs(queue))
+    if (next_job(queue) >= end_of_jobs(queue) || work->process != os_process_id())
         return false;
     do {
         if (taken == (UINT32_C(1) << COMPRESS_HELPERS) - 1)
@@ -90,6 +90,7 @@ bool compress_help(struct engine *engine)
 
 void compress_reset(struct engine *engine)
 {
-    if (engine->evictor)
-        __atomic_store_n(&engine->evictor->work.helpers, 0, __ATOMIC_RELEASE);
+    struct compress_work *work = &engine->evictor->work;
+    work->process = os_process_id();
+    __atomic_store_n(&work->helpers, 0, __ATOMIC_RELEASE);
 }

@@ -20,6 +20,7 @@ struct compress_work {
     uint64_t queue;      /* the next job and, in the upper half, behind the last; 0: not open */
     uint32_t unfinished; /* futex: jobs that are not done */
     uint32_t helpers;    /* a bit for each encoder in use */
+    uint32_t process;    /* whose threads help: a child of vfork() could be killed alone, and the batch never end */
     struct codec_encoder encoders[COMPRESS_HELPERS];
 };
 
@@ -31,7 +32,7 @@ void compress_batch(struct engine *engine, size_t n);
  *  async-signal-safe. */
 bool compress_help(struct engine *engine);
 
-/** In a forked child: threads that helped are gone. */
+/** At the start, and in a forked child, where threads that helped are gone. There is an evictor. */
 void compress_reset(struct engine *engine);
 
 #endif

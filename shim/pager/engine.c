@@ -631,7 +631,8 @@ void engine_fork(struct engine *engine, enum platform_fork phase)
         engine->in_flight = 0; /* others may have been about to knock */
         if (engine->scratch)
             scratch_reset(engine->scratch);
-        compress_reset(engine);
+        if (engine->evictor)
+            compress_reset(engine);
         lock_adopt(&engine->arena->lock);
         lock_adopt(&engine->evict_lock);
         if (engine->spill)

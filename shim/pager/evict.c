@@ -39,6 +39,7 @@ int evictor_new(struct engine *engine)
     if (evictor->capacity > BATCH_MAX)
         evictor->capacity = BATCH_MAX;
     engine->evictor = evictor;
+    compress_reset(engine);
     return 0;
 }
 
@@ -186,21 +187,22 @@ static bool is_live(struct engine *engine, const struct tier_item *item, enum pa
            page_handle(*word) == item->handle;
 }
 
-/* A page that is in memory anyway gives up its copy rather than have it moved. Its protection stays: harmless. */
+/* Where room is short, a page that is in memory anyway gives up its copy. Its protection stays: harmless. */
 static void drop_kept_copy(struct engine *engine, const struct tier_item *item, page_word word)
 {
     if (page_swap(&engine->pages[item->record.page], &word, word & ~PAGE_STORE_MASK))
         engine_release_copy(engine, word);
 }
 
-/* Points the page's word from its old record to the new one; whoever loses is released. */
+/* Points the page's word from its old record to the new one; whoever loses is released. In whatever state the page is: who
+ * owns it has changed the word. */
 static void swing(struct engine *engine, size_t page, enum page_place from, tier_handle old, enum page_place to,
                   tier_handle fresh)
 {
     struct tier_item item = {.record = {.page = page}, .handle = old};
     page_word word, moved;
     bool done = false;
-    while (!done && is_live(engine, &item, from, &word) && page_state(word) == PAGE_STORED) {
+    while (!done && is_live(engine, &item, from, &word)) {
         moved = (word & ~PAGE_STORE_MASK) | page_store_bits(to, fresh);
         done = page_swap(&engine->pages[page], &word, moved & ~PAGE_WAITERS);
     }
@@ -223,12 +225,13 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
     if (offered <= 0)
         return false;
     size_t n = 0, dropped = 0;
+    bool keeps = to == PLACE_POOL && !__atomic_load_n(&engine->pool_tight, __ATOMIC_RELAXED);
     for (int i = 0; i < offered; i++) {
         page_word word;
         struct tier_item *item = &evictor->items[i];
         if (item->record.page >= engine->page_count || !is_live(engine, item, from, &word))
             continue;
-        if (page_state(word) == PAGE_RESIDENT) {
+        if (page_state(word) == PAGE_RESIDENT && !keeps) {
             drop_kept_copy(engine, item, word);
             dropped++;
             continue;
@@ -252,13 +255,16 @@ static bool move_segment(struct engine *engine, enum page_place from, enum tier_
     return done == n && n + dropped > 0;
 }
 
+/* So much may be dead however little is alive: some segments are always partly filled. */
+#define SPARSE_BYTES (UINT64_C(2) << 20)
+
 /* Whether so much of what the tier holds is dead that cleaning is cheaper than doing without that memory: moving what lives
  * in a segment costs a copy, and each page more in memory saves some faults. */
 static bool sparse(struct tier *tier)
 {
     struct tier_stats stats;
     tier->ops->stats(tier, &stats);
-    return stats.held_bytes > stats.bytes + stats.bytes / 8 + 8 * (UINT64_C(256) << 10);
+    return stats.held_bytes - stats.idle_bytes > stats.bytes + stats.bytes / 8 + SPARSE_BYTES;
 }
 
 /* Frees room in the pool: cleaning where much of it is dead, else what has been there longest goes to the spill. */
@@ -273,7 +279,8 @@ static bool pool_make_room(struct engine *engine)
 /* How many segments are cleaned after each batch, at most. */
 #define TIDY_SEGMENTS 8
 
-/* Keeps the pool dense. What this empties is used again by the next batch, or given back by the next look at the budget. */
+/* Keeps the pool dense. What this empties is used again by the next batch, or given back by the next look at the budget
+ * (evict_shrink_pool). */
 static void tidy_pool(struct engine *engine)
 {
     for (int i = 0; i < TIDY_SEGMENTS && engine->pool && sparse(engine->pool); i++)
@@ -288,6 +295,7 @@ void evict_shrink_pool(struct engine *engine, uint64_t capacity)
     do
         engine->pool->ops->stats(engine->pool, &stats);
     while (stats.held_bytes > capacity && pool_make_room(engine));
+    engine->pool->ops->trim(engine->pool);
     if (stats.held_bytes < capacity - capacity / 16)
         __atomic_store_n(&engine->pool_tight, false, __ATOMIC_RELAXED);
 }

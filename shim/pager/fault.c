@@ -324,44 +324,28 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
     return placed_some(engine, refill->first, done, error);
 }
 
-/* What a fault's neighbours tell: whether it belongs to a stream, and what the stream does. */
-struct stream {
-    int direction; /* 1 up, -1 down, 0 none */
-    size_t ahead;  /* how many pages to bring in: the more the longer it has been one */
-    bool writes;   /* the pages before were written to as well: protecting the next ones would only cost more faults */
-};
-
-static bool fresh_arrival(page_word word)
-{
-    const page_word came = PAGE_RESIDENT | PAGE_YOUNG;
-    return (word & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
-}
-
-/* How many pages before this one, at most `most`, have just come in. */
-static size_t length_behind(struct engine *engine, size_t page, int direction, size_t most)
-{
-    size_t length = 0;
-    for (page -= (size_t) direction; length < most && page < engine->page_count; page -= (size_t) direction, length++)
-        if (!fresh_arrival(page_load(&engine->pages[page])))
-            break;
-    return length;
-}
-
 /* How many times its length a stream is read ahead. */
 #define AHEAD_TIMES 8
 
-/* Two pages on one side that have just come in make a stream. */
-static struct stream detect_stream(struct engine *engine, size_t page)
+/* Shorter than this, it may be an object that lies across the end of a page. */
+#define AHEAD_FROM 2
+
+/* How many pages to bring in. */
+static size_t ahead_of(const struct engine *engine, const struct stream *stream)
 {
-    for (int direction = 1; direction >= -1; direction -= 2) {
-        size_t length = length_behind(engine, page, direction, engine->ahead / AHEAD_TIMES + 1);
-        if (length < 2)
-            continue;
-        size_t ahead = length * AHEAD_TIMES < engine->ahead ? length * AHEAD_TIMES : engine->ahead;
-        page_word last = page_load(&engine->pages[page - (size_t) direction]);
-        return (struct stream){direction, ahead, page_place(last) == PLACE_NONE};
-    }
-    return (struct stream){0};
+    if (stream->length < AHEAD_FROM)
+        return 1;
+    return stream->length < engine->ahead / AHEAD_TIMES ? stream->length * AHEAD_TIMES : engine->ahead;
+}
+
+/* Whether the page before was written to as well: protecting the next ones would only cost more faults. */
+static bool is_written(struct engine *engine, size_t page, const struct stream *stream)
+{
+    size_t before = page - (size_t) stream->direction;
+    if (stream->length < AHEAD_FROM || before >= engine->page_count)
+        return false;
+    page_word word = page_load(&engine->pages[before]);
+    return page_state(word) == PAGE_RESIDENT && page_place(word) == PLACE_NONE;
 }
 
 static bool take_stored(struct engine *engine, size_t page, page_word *word)
@@ -372,15 +356,14 @@ static bool take_stored(struct engine *engine, size_t page, page_word *word)
 
 /* Owns the stored pages that follow in the stream's direction, never across the end of a region or of the block: another
  * block may be on its way elsewhere (engine_move). */
-static void extend_run(struct engine *engine, struct refill *refill, const struct stream *stream)
+static void extend_run(struct engine *engine, struct refill *refill, int direction, size_t ahead)
 {
-    int direction = stream->direction;
     size_t page = refill->first;
     page_word word;
     struct extent live;
-    if (!direction || engine->ahead == 1 || !arena_extent(engine->arena, engine_address_of(engine, page), &live))
+    if (ahead == 1 || !arena_extent(engine->arena, engine_address_of(engine, page), &live))
         return;
-    while (refill->count < stream->ahead) {
+    while (refill->count < ahead) {
         page += (size_t) direction;
         if (page / REGION_PAGES != refill->first / REGION_PAGES ||
             engine_address_of(engine, page) - live.start >= live.length || !take_stored(engine, page, &word))
@@ -401,15 +384,17 @@ static page_word written(page_word word) { return (word & ~PAGE_READ) | PAGE_WRI
 
 static enum fault_result serve_stored(struct engine *engine, size_t page, page_word word, bool write)
 {
-    struct stream stream = detect_stream(engine, page);
+    struct stream stream = stream_find(&engine->streams, page);
+    bool writes = is_written(engine, page, &stream);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
     uint64_t turn = page + __atomic_load_n(&engine->clock.now, __ATOMIC_RELAXED);
     unsigned broken = __atomic_load_n(&engine->broken, __ATOMIC_RELAXED);
-    bool keeps = !write && !stream.writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn) &&
+    bool keeps = !write && !writes && engine->pf->caps.protects && policy_keeps_copy(word, broken, turn) &&
                  !(page_place(word) == PLACE_POOL && __atomic_load_n(&engine->pool_tight, __ATOMIC_RELAXED));
     struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps};
-    extend_run(engine, &refill, &stream);
+    extend_run(engine, &refill, stream.direction, ahead_of(engine, &stream));
+    stream_note(&engine->streams, page, refill.first, refill.first + refill.count);
     return refill_run(engine, &refill);
 }
 

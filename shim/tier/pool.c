@@ -458,6 +458,7 @@ static void pool_stats(const struct tier *tier, struct tier_stats *out)
         .records = counter(&pool->live_records),
         .bytes = counter(&pool->live_bytes),
         .held_bytes = (uint64_t)(pool->used + pool->hot) * pool->segment_size,
+        .idle_bytes = (uint64_t)pool->hot * pool->segment_size,
         .capacity = (uint64_t)pool->capacity * pool->segment_size,
         .stores = pool->stores,
         .loads = counter(&pool->loads),

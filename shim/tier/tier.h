@@ -42,6 +42,7 @@ struct tier_stats {
     uint64_t records;    /* live */
     uint64_t bytes;      /* live records' bytes, headers and padding included */
     uint64_t held_bytes; /* memory (pool) or file space (spill) held for them; held - bytes is fragmentation */
+    uint64_t idle_bytes; /* of held_bytes: free for the next records */
     uint64_t capacity;   /* the most that held_bytes may be; UINT64_MAX where only the disk sets it */
     uint64_t stores;     /* records stored since start */
     uint64_t loads;      /* records loaded since start */

@@ -1163,6 +1163,107 @@ Test(engine, a_span_that_cannot_be_protected_leaves_bystanders_writable)
             cannot_be_protected(fails, partly);
 }
 
+/* ---- a dense pool ---- */
+
+enum { DENSE_BLOCKS = 48, DENSE_ROOM = 64 << 20 };
+
+static struct tier_stats pool_now(void)
+{
+    struct tier_stats stats;
+    pool->ops->stats(pool, &stats);
+    return stats;
+}
+
+/* Two thirds of each page cannot be compressed. */
+static void fill_coarse(uintptr_t at, uint64_t seed)
+{
+    unsigned char page[PAGE];
+    for (size_t i = 0; i < BLOCK_PAGES; i++) {
+        make_content(page, PAGE, NOISE, seed + i);
+        memset(page, 0, PAGE / 3);
+        cr_assert_eq(fake_write(&engine, at + i * PAGE, page, PAGE), FAULT_HEALED);
+    }
+}
+
+static void make_dense(uintptr_t *blocks)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    for (size_t i = 0; i < DENSE_BLOCKS; i++)
+        fill_coarse(blocks[i] = block(BLOCK), i * BLOCK_PAGES);
+    evict_all();
+}
+
+static void touch(uintptr_t page, uint64_t value) { fake_write(&engine, page, (unsigned char *) &value, sizeof value); }
+
+/* Where most of what was stored is gone, its memory is given back, and cleaning comes to an end. */
+Test(engine, a_pool_that_shrinks_is_cleaned_once)
+{
+    uintptr_t blocks[DENSE_BLOCKS];
+    make_dense(blocks);
+    for (size_t i = 0; i < DENSE_BLOCKS; i++)
+        if (i % 4)
+            free_block(blocks[i]);
+    uint64_t stores = 0;
+    size_t left = 0;
+    for (uint64_t round = 0; round < 40; round++) {
+        if (round == 20) {
+            left = 0;
+            stores = pool_now().stores;
+        }
+        for (size_t i = 0; i < 32; i++)
+            touch(blocks[round % 12 * 4] + (i + round) % BLOCK_PAGES * PAGE, round + 1);
+        left += evict_all();
+        lock_acquire(&engine.evict_lock);
+        evict_shrink_pool(&engine, DENSE_ROOM);
+        lock_release(&engine.evict_lock);
+    }
+    struct tier_stats stats = pool_now();
+    cr_assert_leq(stats.held_bytes, stats.bytes + stats.bytes / 8 + (4 << 20), "%lu of %lu", stats.held_bytes, stats.bytes);
+    cr_assert_leq(stats.stores - stores, 2 * left, "%lu moves for %zu pages that left", stats.stores - stores, left);
+    for (size_t i = 0; i < DENSE_BLOCKS; i += 4)
+        free_block(blocks[i]);
+    check_accounts();
+}
+
+/* Cleaning moves the copies of pages that are in memory, too: they need not be compressed again. */
+Test(engine, cleaning_keeps_copies)
+{
+    uintptr_t blocks[DENSE_BLOCKS];
+    page_word words[DENSE_BLOCKS];
+    unsigned char byte, page[PAGE], seen[PAGE];
+    size_t moved = 0;
+    make_dense(blocks);
+    for (size_t i = 0; i < DENSE_BLOCKS; i += 4) {
+        cr_assert_eq(fake_read(&engine, blocks[i], &byte, 1), FAULT_HEALED);
+        words[i] = word_of(blocks[i]);
+        for (size_t k = 1; k < 4; k++)
+            free_block(blocks[i + k]);
+    }
+    for (uint64_t round = 0; round < 8; round++) {
+        size_t other = engine_page_of(&engine, blocks[0]) + 32;
+        touch(engine_address_of(&engine, other), round);
+        lock_acquire(&engine.evict_lock);
+        cr_assert_eq(evict_range(&engine, other, other + 1), 1);
+        lock_release(&engine.evict_lock);
+    }
+    for (size_t i = 0; i < DENSE_BLOCKS; i += 4) {
+        page_word word = word_of(blocks[i]);
+        cr_assert_eq(page_state(word), PAGE_RESIDENT);
+        cr_assert_eq(page_place(word), PLACE_POOL, "the copy of block %zu is gone", i);
+        moved += page_handle(word) != page_handle(words[i]);
+    }
+    cr_assert_gt(moved, 0);
+    evict_all();
+    for (size_t i = 0; i < DENSE_BLOCKS; i += 4) {
+        make_content(page, PAGE, NOISE, i * BLOCK_PAGES);
+        memset(page, 0, PAGE / 3);
+        cr_assert_eq(fake_read(&engine, blocks[i], seen, PAGE), FAULT_HEALED);
+        cr_assert_eq(memcmp(page, seen, PAGE), 0, "block %zu", i);
+    }
+    check_accounts();
+}
+
 /* ---- compressing together ---- */
 
 static bool helping;
