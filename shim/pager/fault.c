@@ -324,18 +324,15 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
     return placed_some(engine, refill->first, done, error);
 }
 
-/* How many times its length a stream is read ahead. */
-#define AHEAD_TIMES 8
+/* Shorter than this, it may be an object of a few pages. */
+#define AHEAD_FROM 4
 
-/* Shorter than this, it may be an object that lies across the end of a page. */
-#define AHEAD_FROM 2
-
-/* How many pages to bring in. */
+/* How many pages to bring in: as many as have come, so that no more than half of all is ever in vain. */
 static size_t ahead_of(const struct engine *engine, const struct stream *stream)
 {
     if (stream->length < AHEAD_FROM)
         return 1;
-    return stream->length < engine->ahead / AHEAD_TIMES ? stream->length * AHEAD_TIMES : engine->ahead;
+    return stream->length < engine->ahead ? stream->length : engine->ahead;
 }
 
 /* Whether the page before was written to as well: protecting the next ones would only cost more faults. */

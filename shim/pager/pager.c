@@ -74,10 +74,10 @@ static void set_limits(struct engine *engine, uint64_t arena_bytes)
 
 /* The better pages compress, the more of the budget the pool may take if there is so much to store: a page kept there costs
  * microseconds, one in the spill a disk access. At least a twentieth, so that a change in the data is noticed; at most
- * seven tenths, which data that shrinks to half comes to. */
+ * eight tenths: what is in use all the time needs room as well. */
 static uint64_t pool_share(const struct pager *pager, uint64_t bytes)
 {
-    return bytes / RATIO_ONE * clamp((RATIO_ONE - pager->ratio) * 3 / 2, RATIO_ONE / 20, RATIO_ONE * 7 / 10);
+    return bytes / RATIO_ONE * clamp((RATIO_ONE - pager->ratio) * 3 / 2, RATIO_ONE / 20, RATIO_ONE * 8 / 10);
 }
 
 static uint64_t pool_held(const struct engine *engine)
