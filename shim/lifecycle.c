@@ -351,7 +351,7 @@ static bool arm(void)
         return false;
     }
     __atomic_store_n(&vp.engine.take_only, !guard_filters(), __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&vp.device_mapped, __ATOMIC_SEQ_CST) || guard_finds_devices())
+    if (guard_finds_devices())
         __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_SEQ_CST);
     strangers_exclude();
     vp.platform.serve = serve_trap;

@@ -37,7 +37,6 @@ struct vp {
     uint64_t looked_resident;  /* bytes of the process in memory when the arena was last looked through */
     uint64_t elsewhere;        /* of these, bytes outside the arena */
     bool forking;              /* a fork that we know of is under way */
-    bool device_mapped; /* the program has mapped a device since it started; any thread */
     bool settled;              /* arming was done, or has failed for good */
     const char *self_test;     /* "ok", or why the shim is not running; constant after start-up */
 };

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include "../../platform/os.h"
+#include "../guard/linux/devices.h"
 #include "held_call.h"
 #include "hooks.h"
 #include "parts.h"
@@ -208,6 +209,7 @@ SLOW int held_ioctl(int fd, unsigned long request, void *argument)
 VP_EXPORT int ioctl(int fd, unsigned long request, ...)
 {
     void *argument = ARGUMENT(request);
+    devices_note_request(request);
     if (__builtin_expect(__atomic_load_n(&vp.engine.trapping, __ATOMIC_RELAXED) || ours(argument), 0))
         return held_ioctl(fd, request, argument);
     return originals()->ioctl(fd, request, argument);

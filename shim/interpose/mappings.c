@@ -14,13 +14,12 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "../../platform/linux/syscall.h"
 #include "../../platform/os.h"
 #include "../../platform/vm.h"
 #include "../arena/mapping.h"
+#include "../guard/linux/devices.h"
 #include "../guard/pin.h"
 #include "../guard/resident.h"
 #include "hooks.h"
@@ -29,8 +28,6 @@
 #include "through.h"
 
 #define CALLER __builtin_return_address(0)
-
-#define ZERO_DEVICE makedev(1, 5) /* /dev/zero */
 
 #define PAGE_SIZE  UINT64_C(4096)
 #define HUGE_PAGE  (UINT64_C(2) << 20)
@@ -391,23 +388,12 @@ static int map_at(uintptr_t start, uint64_t size, const struct request *request)
     return result;
 }
 
-/* A mapped device may from now on write to the program's memory by itself (guard.h: guard_finds_devices). */
-static void note_device(int fd)
-{
-    struct stat status;
-    if (__atomic_load_n(&vp.device_mapped, __ATOMIC_RELAXED) || SYS2(SYS_fstat, fd, &status) != 0 ||
-        !S_ISCHR(status.st_mode) || status.st_rdev == ZERO_DEVICE)
-        return;
-    __atomic_store_n(&vp.device_mapped, true, __ATOMIC_SEQ_CST); /* arming reads it after it has cleared the other */
-    __atomic_store_n(&vp.engine.take_only, true, __ATOMIC_SEQ_CST);
-}
-
 static void *map(void *address, size_t length, const struct request *request, const void *caller)
 {
     uint64_t size = pages(length);
     uintptr_t start = (uintptr_t) address;
     if (!(request->flags & MAP_ANONYMOUS))
-        note_device(request->fd);
+        devices_note_mapping(request->fd);
     if (request->flags & AT_ADDRESS && touches_arena(start, size)) {
         int result = map_at(start, size, request);
         if (result == 0 && request->protection)

@@ -3,6 +3,7 @@
  */
 #include <limits.h>
 
+#include "../guard/linux/devices.h"
 #include "hooks.h"
 #include "parts.h"
 
@@ -49,8 +50,12 @@ VP_EXPORT int bind(int fd, sockaddr_given own, socklen_t length)
 
 STAND_IN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *length),
          (fd, level, name, value, length), ROOM_FOR(value, length), OUT_ONE(length))
-STAND_IN(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t length),
-         (fd, level, name, value, length), IN(value, length))
+
+VP_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+    devices_note_option(level, name);
+    return GUARDED(originals()->setsockopt(fd, level, name, value, length), IN(value, length));
+}
 
 STAND_IN(int, socketpair, (int domain, int type, int protocol, int ends[2]), (domain, type, protocol, ends),
          OUT(ends, 2 * sizeof *ends))

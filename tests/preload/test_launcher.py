@@ -242,6 +242,30 @@ def relative_paths_become_absolute(directory):
     equal((env["VP_SPILL"], env["VP_STATS"]), (f"{directory}/spill", f"{directory}/s.%p.json"))
 
 
+# ---- devices ----
+
+def told(call):
+    """Whether the shim has noticed that a device may reach into memory, at a call of libc's by a program."""
+    program = f"import ctypes, socket; libc = ctypes.CDLL(None); fd = open('/dev/null').fileno(); {call}"
+    result = run("--verbose", sys.executable, "-c", program)
+    equal(result.returncode, 0)
+    return b"a device may reach into the program's memory" in result.stderr
+
+
+@case
+def devices_that_are_given_addresses_are_noticed(directory):
+    equal(told("libc.ioctl(fd, 0x3b71, 0)"), True)      # VFIO_IOMMU_MAP_DMA
+    equal(told("libc.ioctl(fd, 0x3b85, 0)"), True)      # IOMMU_IOAS_MAP
+    equal(told("libc.ioctl(fd, ctypes.c_ulong(0xc058560f), 0)"), True)  # VIDIOC_QBUF
+    equal(told("libc.setsockopt(socket.socket().fileno(), 283, 4, 0, 0)"), True)  # XDP_UMEM_REG
+
+
+@case
+def other_requests_are_not(directory):
+    equal(told("libc.ioctl(fd, 0x5401, 0)"), False)
+    equal(told("libc.setsockopt(socket.socket().fileno(), 1, 2, 0, 0)"), False)
+
+
 # ---- LD_PRELOAD ----
 
 

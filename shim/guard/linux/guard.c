@@ -180,11 +180,3 @@ bool guard_finds_rings(void)
     directory_close(&descriptors);
     return found || proc_count("/proc/thread-self/maps", "/[aio]") > 0;
 }
-
-/* Where devices that reach into the program's memory by themselves (network adapters, accelerators) show: their programs map
- * them to talk to them. */
-bool guard_finds_devices(void)
-{
-    static const char maps[] = "/proc/thread-self/maps";
-    return proc_count(maps, " /dev/") > proc_count(maps, " /dev/zero") + proc_count(maps, " /dev/shm/");
-}
