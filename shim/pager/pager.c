@@ -16,10 +16,12 @@
 /* The arena always has this much: an instruction may need several pages, and a batch is in flight. */
 #define FLOOR_BYTES (UINT64_C(2) << 20)
 
-/* Between limit and high, and between high and low watermark: a part of the limit, within these bounds. What lies idle
- * there is missed by the program; a batch of the evictor's is enough for it to be ahead of faults. */
+/* Between limit and high, and between high and low watermark: a part of the limit, within these bounds. What lies idle there
+ * is missed by the program; a batch of the evictor's is enough for it to be ahead of faults, and for other memory to grow by
+ * between two looks. Where that would be much of all, less. */
 #define SLACK_PART      64
-#define SLACK_MIN_BYTES (UINT64_C(256) << 10)
+#define SLACK_MOST_PART 16
+#define SLACK_MIN_BYTES (UINT64_C(1) << 20)
 #define SLACK_MAX_BYTES (UINT64_C(4) << 20)
 
 #define INTERVAL_MIN_NS (UINT64_C(2) * 1000000)
@@ -66,7 +68,8 @@ static uint64_t elsewhere(struct pager *pager, uint64_t measured, bool fade)
 static void set_limits(struct engine *engine, uint64_t arena_bytes)
 {
     struct pager *pager = &engine->pager;
-    uint64_t slack = clamp(arena_bytes / SLACK_PART, SLACK_MIN_BYTES, SLACK_MAX_BYTES);
+    uint64_t most = arena_bytes / SLACK_MOST_PART, least = most < SLACK_MIN_BYTES ? most : SLACK_MIN_BYTES;
+    uint64_t slack = clamp(arena_bytes / SLACK_PART, least, SLACK_MAX_BYTES);
     __atomic_store_n(&engine->limit, arena_bytes >> engine->page_shift, __ATOMIC_RELAXED);
     __atomic_store_n(&pager->high, minus(arena_bytes, slack) >> engine->page_shift, __ATOMIC_RELAXED);
     pager->low = minus(arena_bytes, 2 * slack) >> engine->page_shift;
