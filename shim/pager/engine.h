@@ -76,6 +76,8 @@ struct pager {
     uint64_t last_used;
     uint64_t moves;       /* pages that had come and gone by `moved_at` */
     uint64_t moved_at;
+    uint64_t faults; /* that had been served by `faulted_at` */
+    uint64_t faulted_at;
     uint64_t interval_ns; /* how long it sleeps without a bell */
     unsigned ratio;       /* compressed size in 1/1024 of the page, smoothed; holder of the evict lock */
 };

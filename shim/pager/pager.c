@@ -75,12 +75,17 @@ static void set_limits(struct engine *engine, uint64_t arena_bytes)
     pager->low = minus(arena_bytes, 2 * slack) >> engine->page_shift;
 }
 
+/* What the pool leaves to the arena: this, or half where there is less. */
+#define ARENA_BYTES (UINT64_C(8) << 20)
+
 /* The better pages compress, the more of the budget the pool may take if there is so much to store: a page kept there costs
  * microseconds, one in the spill a disk access. At least a twentieth, so that a change in the data is noticed; at most
  * eight tenths: what is in use all the time needs room as well. */
 static uint64_t pool_share(const struct pager *pager, uint64_t bytes)
 {
-    return bytes / RATIO_ONE * clamp((RATIO_ONE - pager->ratio) * 3 / 2, RATIO_ONE / 20, RATIO_ONE * 8 / 10);
+    uint64_t share = bytes / RATIO_ONE * clamp((RATIO_ONE - pager->ratio) * 3 / 2, RATIO_ONE / 20, RATIO_ONE * 8 / 10);
+    uint64_t most = bytes - (bytes / 2 < ARENA_BYTES ? bytes / 2 : ARENA_BYTES);
+    return share < most ? share : most;
 }
 
 static uint64_t pool_held(const struct engine *engine)
@@ -101,7 +106,8 @@ static void note_peak(const struct tier *tier, struct tier_peak *peak)
     peak->held_bytes = stats.held_bytes > peak->held_bytes ? stats.held_bytes : peak->held_bytes;
 }
 
-/* For how long a process that had pages come back or leave is taken to want more memory. */
+/* For how long a process that had pages come back or leave is taken to want more memory; and one that had not is taken to be
+ * idle afterwards. */
 #define PRESSED_NS (UINT64_C(2) * 1000000000)
 
 static bool is_pressed(struct engine *engine)
@@ -115,6 +121,17 @@ static bool is_pressed(struct engine *engine)
     return pager->moved_at && now - pager->moved_at < PRESSED_NS;
 }
 
+/* For as long it has touched nothing that was not there. What it gives up then makes pages leave: that does not count. */
+static bool is_idle(struct engine *engine)
+{
+    struct pager *pager = &engine->pager;
+    uint64_t now = os_now_ns(), faults = __atomic_load_n(&engine->counters.faults, __ATOMIC_RELAXED);
+    if (faults != pager->faults || !pager->faulted_at)
+        pager->faulted_at = now;
+    pager->faults = faults;
+    return now - pager->faulted_at >= PRESSED_NS;
+}
+
 static uint64_t stored(const struct tier *tier)
 {
     struct tier_stats stats = {0};
@@ -125,10 +142,10 @@ static uint64_t stored(const struct tier *tier)
 
 /* What memory would be of use: what there is, room to grow before the next look, and, where pages come and go, all that
  * is stored. What lies there untouched asks for nothing. */
-static uint64_t demand(struct engine *engine, uint64_t used)
+static uint64_t demand(struct engine *engine, uint64_t used, bool idle)
 {
     uint64_t room = used / 8 > engine->pager.config.budget / 16 ? used / 8 : engine->pager.config.budget / 16;
-    uint64_t absent = is_pressed(engine) ? stored(engine->pool) + stored(engine->spill) : 0;
+    uint64_t absent = is_pressed(engine) && !idle ? stored(engine->pool) + stored(engine->spill) : 0;
     return used + room + (absent << engine->page_shift);
 }
 
@@ -138,7 +155,9 @@ static uint64_t allotted(struct engine *engine, uint64_t used, uint64_t other)
     const struct pager_config *config = &engine->pager.config;
     if (!config->allot)
         return config->budget;
-    return config->allot(&(struct claim){.use = used, .firm = other + FLOOR_BYTES, .demand = demand(engine, used)});
+    bool idle = is_idle(engine);
+    return config->allot(&(struct claim){
+        .use = used, .firm = other + FLOOR_BYTES, .demand = demand(engine, used, idle), .idle = idle});
 }
 
 /* Shares the budget out. Holder of the evict lock. */

@@ -1,8 +1,6 @@
 /* share.c: see share.h. */
 #include "share.h"
 
-#include <stdbool.h>
-
 static uint64_t at_most(uint64_t value, uint64_t most) { return value < most ? value : most; }
 
 /* A claim's part when everybody may have `level`. Not above the budget: sums of them cannot overflow. */
@@ -36,6 +34,18 @@ uint64_t share_of(const struct claim *claims, size_t n, size_t me, uint64_t budg
             high = middle;
     }
     return part(&claims[me], low, budget);
+}
+
+/* What an idle process gives up at a time. Asked for every twentieth of a second, half of what it has goes in a second. */
+#define IDLE_PART 32
+
+uint64_t share_demand(const struct claim *claims, size_t n, size_t me, uint64_t budget)
+{
+    const struct claim *claim = &claims[me];
+    if (!claim->idle || is_within(claims, n, budget, budget))
+        return claim->demand;
+    uint64_t less = claim->use - claim->use / IDLE_PART;
+    return at_most(less > claim->firm ? less : claim->firm, claim->demand);
 }
 
 uint64_t share_left(const struct claim *claims, size_t n, size_t me, uint64_t budget)

@@ -11,6 +11,7 @@
 #ifndef VP_PAGER_SHARE_H
 #define VP_PAGER_SHARE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,10 +21,15 @@ struct claim {
     uint64_t granted; /* it may come to that without asking again */
     uint64_t firm;    /* cannot be paged out */
     uint64_t demand;  /* would be of use to it */
+    bool idle;        /* it has touched nothing lately that was not there: perhaps it can do with less */
 };
 
 /** What claims[me] may have in the end. */
 uint64_t share_of(const struct claim *claims, size_t n, size_t me, uint64_t budget);
+
+/** What claims[me] asks for: its demand; or, idle, a little less than it uses while all want more than there is. If it was
+ *  needed after all, the process is no longer idle. */
+uint64_t share_demand(const struct claim *claims, size_t n, size_t me, uint64_t budget);
 
 /** What of the budget claims other than claims[me] leave now. */
 uint64_t share_left(const struct claim *claims, size_t n, size_t me, uint64_t budget);

@@ -306,10 +306,11 @@ uint64_t tree_allot(struct tree *tree, uint64_t budget, const struct claim *mine
     keep_row(tree);
     uint64_t shared = shared_now(tree);
     struct claim claim = {.use = minus(mine->use, shared), .firm = minus(mine->firm, shared),
-                          .demand = minus(mine->demand, shared)};
-    publish(tree, &claim);
+                          .demand = minus(mine->demand, shared), .idle = mine->idle};
     size_t others = look_around(tree);
     tree->claims[others] = claim;
+    tree->claims[others].demand = claim.demand = share_demand(tree->claims, others + 1, others, budget);
+    publish(tree, &claim);
     tree->use = limited_sum(tree->use, claim.use);
     tree->share = share_of(tree->claims, others + 1, others, budget);
     uint64_t allotted = take(tree, budget, tree->share, 0);

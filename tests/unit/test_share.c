@@ -76,7 +76,7 @@ Test(share, any_claims_give_a_possible_share)
     for (int round = 0; round < 20000; round++) {
         size_t n = (size_t) rand() % N(claims) + 1, me = (size_t) rand() % n;
         for (size_t i = 0; i < n; i++)
-            claims[i] = (struct claim){anything(), anything(), anything(), anything()};
+            claims[i] = (struct claim){anything(), anything(), anything(), anything(), false};
         uint64_t share = share_of(claims, n, me, BUDGET);
         cr_assert_leq(share, BUDGET);
         cr_assert_geq(share, smaller(claims[me].firm, BUDGET));
@@ -101,4 +101,17 @@ Test(share, honest_shares_fit_together_and_leave_nothing_that_is_wanted)
         cr_assert_leq(sum, BUDGET);
         cr_assert_geq(sum + n * NEAR, smaller(wanted, BUDGET));
     }
+}
+
+Test(share, an_idle_one_asks_for_less_while_all_want_more_than_there_is)
+{
+    struct claim claims[] = {{.use = 64000, .firm = 1000, .demand = 66000, .idle = true}, {.demand = 30000}};
+    cr_assert_eq(share_demand(claims, N(claims), 0, BUDGET), 66000, "there is enough");
+    claims[1].demand = BUDGET;
+    cr_assert_eq(share_demand(claims, N(claims), 0, BUDGET), 62000);
+    cr_assert_eq(share_demand(claims, N(claims), 1, BUDGET), BUDGET, "it is not idle");
+    claims[0].firm = 63000;
+    cr_assert_eq(share_demand(claims, N(claims), 0, BUDGET), 63000);
+    claims[0] = (struct claim){.use = UINT64_MAX, .demand = 5, .idle = true};
+    cr_assert_eq(share_demand(claims, N(claims), 0, BUDGET), 5, "never more than it wanted");
 }

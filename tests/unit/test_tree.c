@@ -177,6 +177,32 @@ Test(tree, what_was_given_back_is_there_for_others)
     reap(child);
 }
 
+/* What is used and was touched long ago goes to who needs it, a little at a time; without need it stays. */
+Test(tree, an_idle_one_gives_way_when_there_is_not_enough)
+{
+    struct claim idle = {.use = 500 * MIB, .firm = 8 * MIB, .demand = 510 * MIB, .idle = true};
+    cr_assert_eq(tree_allot(&tree, BUDGET, &idle), BUDGET);
+    pid_t child = start_both(do_want, do_want, 5000 * MIB);
+    uint64_t before = BUDGET;
+    for (int i = 0; i < 200 && idle.use > 50 * MIB; i++) {
+        uint64_t share = tree_allot(&tree, BUDGET, &idle);
+        cr_assert_leq(share, before + 20 * MIB);
+        before = share;
+        if (share < idle.use)
+            idle.use = share;
+        idle.demand = idle.use + 10 * MIB;
+    }
+    cr_assert_leq(idle.use, 50 * MIB);
+    idle.idle = false;
+    idle.demand = 500 * MIB;
+    for (int i = 0; i < 200 && before < 499 * MIB; i++) {
+        before = tree_allot(&tree, BUDGET, &idle);
+        pause_ms(5);
+    }
+    is_about(before, 500 * MIB);
+    reap(child);
+}
+
 /* ---- who takes the same at the same time ---- */
 
 enum { TAKERS = 6, ROUNDS = 300 };
