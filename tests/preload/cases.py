@@ -449,6 +449,10 @@ CASES = {
         above_cap=mode == "threads", ci="default lazy:uffd-signal ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy64"))
        for mode in ("where", "state", "masks", "overflow", "arena", "threads")},
+    # 3 KiB of the program's stack are enough for a page that is on the disk.
+    "signal_stacks_small": Case(
+        victim("signal_stacks", "small"), files=False, touched=96, timeout=120,
+        ci="default ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody", soak=EVERY_BACKEND.format("ram64")),
     # Memory near the budget, but below it: what is in memory is looked at again and again.
     "descriptors_lowest": Case(
         victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),
