@@ -540,6 +540,8 @@ static int arm(struct platform *pf, enum mode mode)
         return -ENOMEM;
     pf->staging_size = pf->staging ? STAGING_SIZE : 0;
     vm_never_merge(pf->base, pf->size);
+    if (pf->staging) /* a merged page could not be moved back either */
+        vm_never_merge((uintptr_t) pf->staging, pf->staging_size);
     int result = attach(pf, mode);
     if (result < 0)
         return result;

@@ -847,6 +847,10 @@ bool mappings_syscall(long number, const uint64_t a[6], long *result)
     case SYS_madvise:
         *result = madvise(address, a[1], (int) a[2]);
         return true;
+    case SYS_prctl:
+        if ((int) a[0] == PR_SET_MEMORY_MERGE)
+            *result = prctl(PR_SET_MEMORY_MERGE, a[1], a[2], a[3], a[4]);
+        return (int) a[0] == PR_SET_MEMORY_MERGE;
     case SYS_msync:
         *result = msync(address, a[1], (int) a[2]);
         return true;
