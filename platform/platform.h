@@ -121,6 +121,10 @@ struct platform_ops {
     /** present and protected -> absent, content lost. Batched: costs about as much for many extents as for one. */
     int (*drop)(struct platform *pf, const struct extent *extents, size_t n);
 
+    /** Present, unprotected pages of the run read as zero from its return on, and were never absent. Fails where one cannot be
+     *  written to; some may be zero then. */
+    int (*zero)(struct platform *pf, uintptr_t start, size_t length);
+
     /**
      * present -> absent, the content moves to staging + (start's place in the run), memory of the platform's own, of
      * which pf->staging_size bytes exist. Returns the bytes moved from the front, or -EBUSY (pinned or shared with a

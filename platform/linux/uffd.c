@@ -238,6 +238,21 @@ static const void *uffd_peek(struct platform *pf, uintptr_t page, void *scratch)
     return state->behind >= 0 && vm_peek(state->behind, page, scratch, pf->page) == 0 ? scratch : NULL;
 }
 
+/* Where the kernel's own faults are served, see uffd_peek(). */
+static int uffd_zero(struct platform *pf, uintptr_t start, size_t length)
+{
+    const struct state *state = pf->state;
+    int result = state->behind < 0 ? -EACCES : 0;
+    for (size_t at = 0; at < length && result == 0; at += pf->page) {
+        unsigned char present = 1;
+        if (pf->caps.kernel_faults)
+            result = vm_residency(start + at, pf->page, pf->page, &present);
+        if (result == 0)
+            result = present ? vm_poke(state->behind, start + at, state->zeros, pf->page) : -ENOENT;
+    }
+    return result;
+}
+
 static int uffd_drop(struct platform *pf, const struct extent *extents, size_t n)
 {
     (void) pf;
@@ -614,6 +629,7 @@ const struct platform_ops platform_uffd_signal = {
     .unprotect = uffd_unprotect,
     .peek = uffd_peek,
     .drop = uffd_drop,
+    .zero = uffd_zero,
     .take = uffd_take,
     .staging_clear = uffd_staging_clear,
     .move = uffd_move,
@@ -717,6 +733,7 @@ const struct platform_ops platform_uffd_thread = {
     .unprotect = uffd_unprotect,
     .peek = uffd_peek,
     .drop = uffd_drop,
+    .zero = uffd_zero,
     .take = uffd_take,
     .staging_clear = uffd_staging_clear,
     .move = uffd_move,

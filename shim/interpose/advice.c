@@ -89,7 +89,7 @@ static void discard(uintptr_t start, uintptr_t end)
         zero(start, end);
         return;
     }
-    engine_discard(&vp.engine, &(struct extent){first, last - first});
+    engine_discard(&vp.engine, &(struct extent){first, last - first}, true);
     zero(start, first);
     zero(last, end);
 }

@@ -133,7 +133,7 @@ static int map_anew(const struct extent *extent, int protection)
 static void empty(const struct extent *extent)
 {
     if (lifecycle_armed())
-        engine_discard(&vp.engine, extent);
+        engine_discard(&vp.engine, extent, false);
     else
         vm_discard(extent, 1);
     resident_renew(extent->start, extent->start + extent->length);

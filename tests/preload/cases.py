@@ -438,6 +438,8 @@ CASES = {
     **{f"manners_{what}": Case(
         victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
+    "manners_advice": Case(
+        victim("manners", "advice"), ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak=EVERY_BACKEND.format("floor")),
     **{f"manners_{what}": Case(
         victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
         soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},

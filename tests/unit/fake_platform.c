@@ -278,6 +278,21 @@ static int drop(struct platform *pf, const struct extent *extents, size_t n)
     return (int) end(fake, FAKE_DROP, n ? extents[0].start : pf->base, fails ? -EINVAL : 0);
 }
 
+static int zero(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct fake *fake = fake_of(pf);
+    check_range(fake, start, length);
+    begin(fake, FAKE_ZERO, start);
+    bool fails = fake->zero_fails > 0;
+    fake->zero_fails -= fails;
+    for (size_t i = 0; i < length / pf->page; i++)
+        CHECK(fake->state[index_of(fake, start) + i] == FAKE_PRESENT, "zeros into page %zu in state %u",
+              index_of(fake, start) + i, fake->state[index_of(fake, start) + i]);
+    if (!fails)
+        memset(memory_at(fake, start), 0, length);
+    return (int) end(fake, FAKE_ZERO, start, fails ? -EIO : 0);
+}
+
 static int64_t take(struct platform *pf, uintptr_t start, size_t length, size_t offset)
 {
     struct fake *fake = fake_of(pf);
@@ -356,6 +371,7 @@ static const struct platform_ops fake_ops = {
     .unprotect = unprotect,
     .peek = peek,
     .drop = drop,
+    .zero = zero,
     .take = take,
     .staging_clear = staging_clear,
     .move = move,

@@ -23,7 +23,7 @@ enum fake_page { FAKE_CLOSED, FAKE_ABSENT, FAKE_PRESENT, FAKE_PROTECTED };
 /* What a step is: FAKE_RETURNED is set in the call after the operation, `result` is meaningful only there. */
 enum fake_op {
     FAKE_OPEN, FAKE_POPULATE, FAKE_CLOSE, FAKE_ARM, FAKE_RESIDENCY, FAKE_PLACE, FAKE_PROTECT, FAKE_UNPROTECT,
-    FAKE_PEEK, FAKE_DROP,
+    FAKE_PEEK, FAKE_DROP, FAKE_ZERO,
     FAKE_TAKE, FAKE_CLEAR, FAKE_MOVE, FAKE_FORK, FAKE_READ, FAKE_WRITE, FAKE_STORE, FAKE_LOAD, FAKE_RELEASE,
     FAKE_OPS,
     FAKE_RETURNED = 0x100,
@@ -47,7 +47,7 @@ struct fake {
 
     /* Failures; each is used up. */
     /* how many of the next calls: */
-    unsigned place_fails, protect_fails, unprotect_fails, open_fails, peek_fails, drop_fails, move_fails;
+    unsigned place_fails, protect_fails, unprotect_fails, open_fails, peek_fails, drop_fails, zero_fails, move_fails;
     int place_error, arm_error, residency_error;
     size_t place_most; /* bytes that one call places; 0: all */
     size_t protect_partly; /* pages that a protect() that fails has protected before */

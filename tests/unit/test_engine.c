@@ -583,6 +583,38 @@ Test(engine, pins_bring_in_and_hold)
     check_accounts();
 }
 
+Test(engine, what_is_given_up_stays_where_a_system_call_may_use_it)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(2 * BLOCK), used = at + 4 * PAGE;
+    struct extent all = {at, 2 * BLOCK};
+    fill(at, 2 * BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, 8, TEXT, 1); /* clean, their copies kept */
+    for (unsigned failures = 0; failures < 3; failures++) {
+        cr_assert(engine_pin(&engine, used, 1, true));
+        fake.zero_fails = failures; /* what cannot be emptied goes all the same */
+        if (!failures)
+            fake_hold(&fake, used);
+        engine_discard(&engine, &all, true);
+        if (!failures) {
+            cr_assert(fake_kernel_access(&fake, used, true));
+            fake_let_go(&fake, used);
+        }
+        check_accounts();
+        engine_unpin(&engine, used, 1);
+        verify(at, 2 * BLOCK_PAGES, ZERO, 0);
+        fill(at, 2 * BLOCK_PAGES, TEXT, 1);
+    }
+    cr_assert(engine_pin(&engine, used, 1, true));
+    engine_discard(&engine, &all, false);
+    cr_assert_eq(engine.resident, 0);
+    engine_unpin(&engine, used, 1);
+    verify(at, 2 * BLOCK_PAGES, ZERO, 0);
+    check_accounts();
+}
+
 Test(engine, pins_taken_before_arming_hold_after_it)
 {
     make_engine(&usual);

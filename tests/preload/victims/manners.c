@@ -6,6 +6,7 @@
  *     manners forks      processes made by everything but fork() have memory of their own, absent or not
  *     manners strangers  children made by a clone instruction never see wrong data, and do no harm to their parent's
  *     manners merging    once paging is armed the kernel merges no equal pages, whoever asked for it, and when
+ *     manners advice     memory that another thread gives up meanwhile can be read into
  *     manners stacks     code on a stack in the arena; sigaltstack() as the program knows it
  */
 #include "../victim.h"
@@ -343,6 +344,40 @@ static void stacks(void)
     CHECK(pthread_create(&thread, NULL, in_other, NULL) == 0 && pthread_join(thread, NULL) == 0);
 }
 
+/* ---- advice ---- */
+
+#define SHARED (256 * 1024)
+#define PIECE  (SHARED / 16)
+
+static volatile bool reading;
+
+static void *give_up(void *unused)
+{
+    while (reading)
+        CHECK(madvise(block, SHARED, MADV_DONTNEED) == 0);
+    return unused;
+}
+
+static void advice(void)
+{
+    pthread_t thread;
+    int failed = 0;
+    FILE *zeros = fopen("/dev/zero", "r");
+    CHECK(zeros);
+    memset(block, 1, 64 * MIB);
+    reading = true;
+    CHECK(pthread_create(&thread, NULL, give_up, NULL) == 0);
+    for (size_t i = 0; i < 20000; i++)
+        failed += read(fileno(zeros), block + i % 16 * PIECE, PIECE) != PIECE;
+    reading = false;
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(madvise(block, SHARED, MADV_DONTNEED) == 0);
+    int left = 0;
+    for (size_t i = 0; i < SHARED; i++)
+        left += block[i] != 0;
+    printf("failed: %d, left: %d\n", failed, left);
+}
+
 /* ---- merging ---- */
 
 #ifndef PR_SET_MEMORY_MERGE
@@ -429,6 +464,8 @@ int main(int argc, char **argv)
         strangers();
     else if (strcmp(what, "stacks") == 0)
         stacks();
+    else if (strcmp(what, "advice") == 0)
+        advice();
     else if (strcmp(what, "merging") == 0)
         merging(strstr(how, "raw"));
     else
