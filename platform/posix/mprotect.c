@@ -241,6 +241,13 @@ int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t leng
     return result;
 }
 
+/* The protection is the mapping's, not the page's. */
+bool mprotect_swaps(const struct platform *pf)
+{
+    (void) pf;
+    return false;
+}
+
 bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out)
 {
     vm_decode(info, context, out);

@@ -454,19 +454,23 @@ static void arrive(struct engine *engine, size_t target, page_word next)
     page_finish(&engine->pages[target], next);
 }
 
-/* Moves the words. The evictor is kept out, and no fault begins in either range; some may not be over. */
-static void move_words(struct engine *engine, size_t source, size_t target, size_t n)
+/* Moves the words. The evictor is kept out, and no fault begins in either range; some may not be over. Returns whether any
+ * page was protected. */
+static bool move_words(struct engine *engine, size_t source, size_t target, size_t n)
 {
+    bool protected = false;
     for (size_t i = 0; i < n; i++) {
         if (untouched(engine, source + i))
             continue;
         page_word was = own(engine, source + i);
         if (page_state(was) == PAGE_RESIDENT)
             engine_account(engine, source + i, -1);
+        protected |= (was & PAGE_PROTECTED) != 0;
         if (was != PAGE_FRESH)
             arrive(engine, target + i, word_after_move(engine, was, target + i));
         page_finish(&engine->pages[source + i], PAGE_FRESH);
     }
+    return protected;
 }
 
 /* Stored and lost pages have no memory to move. What is in memory where they are (platform.h: residency) is not theirs. */
@@ -490,8 +494,9 @@ static void poison_missing(struct engine *engine, size_t page, size_t n)
     }
 }
 
-/* Moves the memory after the words. Returns 0, or the first error. */
-static int move_memory(struct engine *engine, size_t source, size_t target, size_t n)
+/* Moves the memory after the words. Some was protected, and may be where it arrives (platform.h). Returns 0, or the first
+ * error. */
+static int move_memory(struct engine *engine, size_t source, size_t target, size_t n, bool protected)
 {
     int result = 0;
     for (size_t i = 0, run; i < n; i += run ? run : 1) {
@@ -502,6 +507,8 @@ static int move_memory(struct engine *engine, size_t source, size_t target, size
                         : 0;
         if (moved < 0)
             poison_missing(engine, target + i, run);
+        if (run && protected && engine->pf->ops->swaps(engine->pf))
+            engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, target + i), run << engine->page_shift);
         result = result < 0 ? result : moved;
     }
     return result;
@@ -531,8 +538,8 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
     lock_acquire(&engine->evict_lock);
     size_t source = engine_page_of(engine, from->start), target = engine_page_of(engine, to);
     size_t n = from->length >> engine->page_shift;
-    move_words(engine, source, target, n);
-    int result = move_memory(engine, source, target, n);
+    bool protected = move_words(engine, source, target, n);
+    int result = move_memory(engine, source, target, n, protected);
     scan(engine, &(struct extent){to, from->length}); /* what arming did not see while the block was detached */
     lock_release(&engine->evict_lock);
     if (late)

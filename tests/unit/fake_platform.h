@@ -35,12 +35,13 @@ struct fake {
     unsigned char *state; /* enum fake_page a page */
     bool *residue;        /* absent or closed, but seems present: somebody has peeked */
     unsigned char *memory, *staging;
-    bool *staged;
+    bool *staged, *staged_protected;
     bool armed;
 
     /* How it behaves; set before use. */
     size_t granule;
     bool zeros_over_content; /* placing zeros where content is, is part of the test; else it is an error */
+    bool swaps;         /* pages that move keep their protection, as the kernel's own swapped pages do */
     bool races;         /* threads race: a rescued page may be protected or peeked a moment too late */
     void (*step)(void *context, int op, uintptr_t address, int64_t result);
     void *step_context;

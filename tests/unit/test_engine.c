@@ -778,6 +778,41 @@ Test(engine, a_page_that_did_not_arrive_is_lost_and_not_empty)
     check_accounts();
 }
 
+/* With the kernel's own swap beneath. */
+Test(engine, a_block_with_protected_pages_arrives_writable)
+{
+    make_engine(&usual);
+    fake.swaps = true;
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, BLOCK_PAGES / 2, TEXT, 1); /* clean: protected, their copies kept */
+    cr_assert_eq(fake_state(&fake, at), FAKE_PROTECTED);
+    at = move_block(at, 2 * BLOCK);
+    check_accounts();
+    cr_assert(fake_kernel_access(&fake, at, true));
+    verify(at, BLOCK_PAGES, TEXT, 1);
+}
+
+Test(engine, a_protected_page_that_finds_no_room_comes_back_writable)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});
+    fake.swaps = true;
+    make_tiers();
+    first.capacity = 0;
+    arm_with(&first.tier, NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    engine.pages[engine_page_of(&engine, at)] |= PAGE_PROTECTED; /* as between victims */
+    cr_assert_eq(fake.pf.ops->protect(&fake.pf, at, PAGE), 0);
+    check_accounts();
+    cr_assert_eq(evict_all(), 0);
+    cr_assert_gt(fake.calls[FAKE_TAKE], 0);
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 1);
+}
+
 Test(engine, unarmed_blocks_move_too)
 {
     make_engine(&usual);
