@@ -100,7 +100,8 @@ struct platform_ops {
     /**
      * absent -> present, each page in one step: no thread ever sees less than its whole content. content: length bytes,
      * outside the arena (pf->staging gives its pages back); NULL means zeros, and then pages that are present keep what
-     * they have. writable == false leaves the pages protected (needs caps.protects).
+     * they have. writable == false leaves the pages protected (needs caps.protects). For pages that
+     * were protected when they were taken see swaps().
      * Returns the bytes placed from the front, all but where something went wrong on the way; or when that was nothing
      * a negative errno: -EEXIST: the first page was present (nothing lost). -ENOMEM: no memory or no mapping to be had.
      */
@@ -121,6 +122,10 @@ struct platform_ops {
     /** present and protected -> absent, content lost. Batched: costs about as much for many extents as for one. */
     int (*drop)(struct platform *pf, const struct extent *extents, size_t n);
 
+    /** Present, unprotected pages of the run read as zero from its return on, and were never absent. Fails where one cannot be
+     *  written to; some may be zero then. */
+    int (*zero)(struct platform *pf, uintptr_t start, size_t length);
+
     /**
      * present -> absent, the content moves to staging + (start's place in the run), memory of the platform's own, of
      * which pf->staging_size bytes exist. Returns the bytes moved from the front, or -EBUSY (pinned or shared with a
@@ -133,10 +138,14 @@ struct platform_ops {
 
     /**
      * Moves every page of the open range `from` that residency() calls present to the open range `to` of the same length
-     * (disjoint, nothing present in it), unprotected; `from` is left without use and has to be closed. Copies what cannot
-     * be moved. Nobody else touches either range meanwhile. Not for the fault path.
+     * (disjoint, nothing present in it), unprotected (but see swaps()); `from` is left without use and has to be closed.
+     * Copies what cannot be moved. Nobody else touches either range meanwhile. Not for the fault path.
      */
     int (*move)(struct platform *pf, uintptr_t from, uintptr_t to, size_t length);
+
+    /** Whether the kernel may have some of the memory in a swap of its own now: with such a page it keeps the protection, so
+     *  that what was protected before it was moved, or taken and placed again, may still be. */
+    bool (*swaps)(const struct platform *pf);
 
     /** Reads the trapped access out of a SIGSEGV or SIGBUS. Returns whether the backend's traps arrive as that signal: if
      *  not, it is about a protection that the program has set itself, or not about memory at all. */

@@ -223,7 +223,7 @@ static void wipe(void)
         if (piece.kind != RANGE_MAPPED || !(piece.protection & MAPPING_WIPED))
             continue;
         if (lifecycle_armed())
-            engine_discard(&vp.engine, &piece.extent);
+            engine_discard(&vp.engine, &piece.extent, false);
         else
             vm_discard(&piece.extent, 1);
         resident_renew(at, at + piece.extent.length);

@@ -38,9 +38,10 @@ static uintptr_t map_nothing(uintptr_t wanted, size_t size)
 
 /* Neighbouring mappings merge only when their pages' owner (the kernel's anon_vma) is the same. One touch gives the whole
  * reservation one owner, and whatever is later split off inherits it. */
-static int unify(uintptr_t base)
+static int unify(uintptr_t base, size_t size)
 {
     size_t page = os_page_size();
+    vm_never_merge(base, size); /* where all memory of the process is to be merged: at once now, with an owner 17 s for a TiB */
     int result = vm_protect(base, page, VM_READ_WRITE);
     if (result < 0)
         return result;
@@ -62,7 +63,7 @@ int vm_reserve(struct platform *pf)
         size_t slack = size < 2 * ALIGNMENT ? 2u << 20 : ALIGNMENT;
         if (pf->base && pf->base % ALIGNMENT == 0 && map_nothing(pf->base, size)) {
             pf->size = size;
-            return unify(pf->base);
+            return unify(pf->base, size);
         }
         uintptr_t at = map_nothing(0, size + slack);
         if (!at)
@@ -74,7 +75,7 @@ int vm_reserve(struct platform *pf)
             SYS2(SYS_munmap, base + size, at + slack - base);
         pf->base = base;
         pf->size = size;
-        return unify(base);
+        return unify(base, size);
     }
     return -ENOMEM;
 }

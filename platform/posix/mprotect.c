@@ -193,6 +193,16 @@ int mprotect_drop(struct platform *pf, const struct extent *extents, size_t n)
     return vm_discard(extents, n);
 }
 
+int mprotect_zero(struct platform *pf, uintptr_t start, size_t length)
+{
+    static const unsigned char zeros[4096];
+    const struct state *state = pf->state;
+    int result = 0;
+    for (size_t at = 0; at < length && result == 0; at += sizeof zeros)
+        result = vm_poke(state->behind, start + at, zeros, sizeof zeros);
+    return result;
+}
+
 /* Moves one run that is accessible at `from`. A moved mapping never merges with its new neighbours: when mappings run
  * low, content is copied instead. */
 static int move_run(struct state *state, uintptr_t from, uintptr_t to, size_t length)
@@ -229,6 +239,13 @@ int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t leng
     }
     lock_release(&protection->lock);
     return result;
+}
+
+/* The protection is the mapping's, not the page's. */
+bool mprotect_swaps(const struct platform *pf)
+{
+    (void) pf;
+    return false;
 }
 
 bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out)

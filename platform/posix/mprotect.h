@@ -20,7 +20,9 @@ int mprotect_protect(struct platform *pf, uintptr_t start, size_t length);
 int mprotect_unprotect(struct platform *pf, uintptr_t start, size_t length);
 const void *mprotect_peek(struct platform *pf, uintptr_t page, void *scratch);
 int mprotect_drop(struct platform *pf, const struct extent *extents, size_t n);
+int mprotect_zero(struct platform *pf, uintptr_t start, size_t length);
 int mprotect_move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length);
+bool mprotect_swaps(const struct platform *pf);
 bool mprotect_decode(const siginfo_t *info, const void *context, struct trap *out);
 size_t mprotect_granule(struct platform *pf);
 int mprotect_fork(struct platform *pf, enum platform_fork phase);
@@ -31,6 +33,7 @@ int mprotect_fork(struct platform *pf, enum platform_fork phase);
     .populate = mprotect_populate, .residency = mprotect_residency, .present_from = mprotect_present_from,         \
     .place = mprotect_place,                                                                                        \
     .protect = mprotect_protect, .unprotect = mprotect_unprotect, .peek = mprotect_peek, .drop = mprotect_drop,    \
-    .move = mprotect_move, .decode = mprotect_decode, .granule = mprotect_granule
+    .zero = mprotect_zero,                                                                                          \
+    .move = mprotect_move, .swaps = mprotect_swaps, .decode = mprotect_decode, .granule = mprotect_granule
 
 #endif

@@ -3,11 +3,16 @@
  *
  * Once paging is armed the arena cannot promise to stay in memory: a request to lock it says so with ENOMEM, as a limit
  * on locked memory would (RLIMIT_MEMLOCK). Content that the program gives up is given up in the tiers too.
+ *
+ * The kernel must not merge equal pages then (KSM): a merged page has lost its write protection unseen. Who asks for it,
+ * for some memory or for all, is told what a kernel without it says, EINVAL.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "../base/log.h"
 #include "../arena/mapping.h"
 #include "../guard/guard.h"
 #include "../guard/pin.h"
@@ -84,7 +89,7 @@ static void discard(uintptr_t start, uintptr_t end)
         zero(start, end);
         return;
     }
-    engine_discard(&vp.engine, &(struct extent){first, last - first});
+    engine_discard(&vp.engine, &(struct extent){first, last - first}, true);
     zero(start, first);
     zero(last, end);
 }
@@ -136,7 +141,6 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
     case MADV_POPULATE_READ:
     case MADV_POPULATE_WRITE:
         return each_part(from, end, advice, populate);
-    case MADV_MERGEABLE: /* a merged page would lose its write protection unseen */
     case MADV_WILLNEED:
     case MADV_COLD:
         return 0;
@@ -148,7 +152,7 @@ static int advise(uintptr_t from, uintptr_t end, int advice)
 /* As from a kernel that does not know them: guards outlast the memory that they are in. */
 static bool is_unknown(int advice)
 {
-    return advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE;
+    return advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE || (advice == MADV_MERGEABLE && lifecycle_armed());
 }
 
 VP_EXPORT int madvise(void *start, size_t length, int advice)
@@ -173,4 +177,31 @@ VP_EXPORT int madvise(void *start, size_t length, int advice)
         return -1;
     }
     return result;
+}
+
+/* Arming waits meanwhile: it takes out of it what has been asked for till then. */
+static int merge_all(const unsigned long a[4])
+{
+    if (!arena_is_here(&vp.arena))
+        return originals()->prctl(PR_SET_MEMORY_MERGE, a[0], a[1], a[2], a[3]);
+    lock_acquire(&vp.mappings);
+    bool armed = lifecycle_armed();
+    int result = armed ? -1 : originals()->prctl(PR_SET_MEMORY_MERGE, a[0], a[1], a[2], a[3]);
+    lock_release(&vp.mappings);
+    if (armed) {
+        log_info("the program asks the kernel to merge equal pages: refused, paging is armed");
+        errno = EINVAL;
+    }
+    return result;
+}
+
+VP_EXPORT int prctl(int what, ...)
+{
+    unsigned long a[4];
+    va_list more;
+    va_start(more, what);
+    for (int i = 0; i < 4; i++)
+        a[i] = va_arg(more, unsigned long); /* as libc does: what is not there is only looked at */
+    va_end(more);
+    return what == PR_SET_MEMORY_MERGE && a[0] ? merge_all(a) : originals()->prctl(what, a[0], a[1], a[2], a[3]);
 }

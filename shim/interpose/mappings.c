@@ -130,7 +130,7 @@ static int map_anew(const struct extent *extent, int protection)
 static void empty(const struct extent *extent)
 {
     if (lifecycle_armed())
-        engine_discard(&vp.engine, extent);
+        engine_discard(&vp.engine, extent, false);
     else
         vm_discard(extent, 1);
     resident_renew(extent->start, extent->start + extent->length);
@@ -833,6 +833,10 @@ bool mappings_syscall(long number, const uint64_t a[6], long *result)
     case SYS_madvise:
         *result = madvise(address, a[1], (int) a[2]);
         return true;
+    case SYS_prctl:
+        if ((int) a[0] == PR_SET_MEMORY_MERGE)
+            *result = prctl(PR_SET_MEMORY_MERGE, a[1], a[2], a[3], a[4]);
+        return (int) a[0] == PR_SET_MEMORY_MERGE;
     case SYS_msync:
         *result = msync(address, a[1], (int) a[2]);
         return true;

@@ -7,6 +7,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/prctl.h>
+
+#ifndef PR_SET_MEMORY_MERGE /* since Linux 6.4 */
+#define PR_SET_MEMORY_MERGE 67
+#endif
 
 /** mremap() with all its arguments; sets errno. */
 void *mappings_remap(void *old, size_t old_size, size_t new_size, int flags, void *to);

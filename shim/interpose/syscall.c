@@ -64,7 +64,7 @@ static inline bool is_ours(uint64_t argument) { return guard_ours((const void *)
 static inline bool is_about_mappings(long number)
 {
     return number == SYS_mmap || number == SYS_munmap || number == SYS_mprotect || number == SYS_pkey_mprotect ||
-           number == SYS_mremap || number == SYS_madvise || number == SYS_msync;
+           number == SYS_mremap || number == SYS_madvise || number == SYS_msync || number == SYS_prctl;
 }
 
 /* Declared with all arguments that a call can have, of which the caller has passed some: the same registers as for libc's

@@ -291,23 +291,63 @@ static bool in_memory(page_word word)
 /* Whether there is anything to do for the page at all: most of a sparse range was never touched. */
 static bool untouched(struct engine *engine, size_t page) { return page_load(&engine->pages[page]) == PAGE_FRESH; }
 
-/* Up to a region's worth of pages, all in one region. */
-static void discard_pages(struct engine *engine, size_t page, size_t n)
+static bool all_untouched(struct engine *engine, size_t page, size_t n)
+{
+    size_t i = 0;
+    while (i < n && untouched(engine, page + i))
+        i++;
+    return i == n;
+}
+
+/* Empties a page that a system call may be using: it must not be away for a moment, for the kernel would answer EFAULT. The
+ * page is ours, and was in memory. Returns false where that cannot be done. */
+static bool empty_in_place(struct engine *engine, size_t page)
+{
+    const struct platform_ops *ops = engine->pf->ops;
+    uintptr_t address = engine_address_of(engine, page);
+    size_t size = engine_page_size(engine);
+    return ops->unprotect(engine->pf, address, size) == 0 && ops->zero(engine->pf, address, size) == 0;
+}
+
+/* Takes the page, whose copy goes. Returns whether its memory has to go as well: it stays ours then. Who pins it later waits
+ * for it; who has pinned it is seen here. */
+static bool take_to_discard(struct engine *engine, size_t page, bool used_stay, int64_t *there)
+{
+    page_word was = own(engine, page);
+    bool stays = used_stay && in_memory(was) && region_is_pinned(engine_region_of(engine, page)) &&
+                 empty_in_place(engine, page);
+    engine_release_copy(engine, was);
+    if (stays)
+        page_finish(&engine->pages[page], policy_new(PAGE_RESIDENT));
+    else
+        *there += in_memory(was);
+    return !stays;
+}
+
+/* Frees the memory of pages that are ours. */
+static void discard_run(struct engine *engine, size_t page, size_t n)
 {
     struct extent extent = {engine_address_of(engine, page), n << engine->page_shift};
+    engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
+    engine->pf->ops->drop(engine->pf, &extent, 1);
+}
+
+/* Up to a region's worth of pages, all in one region. All of them are taken, those that are FRESH too: what is protected and
+ * dropped together must not come into use in between. */
+static void discard_pages(struct engine *engine, size_t page, size_t n, bool used_stay)
+{
     uint64_t owned = 0;
     int64_t there = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (untouched(engine, page + i))
-            continue;
-        page_word was = own(engine, page + i);
-        owned |= UINT64_C(1) << i;
-        there += in_memory(was);
-        engine_release_copy(engine, was);
+    if (all_untouched(engine, page, n))
+        return;
+    for (size_t i = 0; i < n; i++)
+        owned |= (uint64_t) take_to_discard(engine, page + i, used_stay, &there) << i;
+    for (size_t i = 0, run; i < n; i += run ? run : 1) {
+        for (run = 0; i + run < n && owned >> (i + run) & 1;)
+            run++;
+        if (run)
+            discard_run(engine, page + i, run);
     }
-    if (owned)
-        engine->pf->ops->protect(engine->pf, extent.start, extent.length); /* so that the next touch traps */
-    engine->pf->ops->drop(engine->pf, &extent, 1);
     engine_account(engine, page, -there); /* not before: what is counted as gone is somebody else's to fill */
     for (; owned; owned &= owned - 1)
         page_finish(&engine->pages[page + (size_t) __builtin_ctzll(owned)], PAGE_FRESH);
@@ -345,7 +385,7 @@ void engine_forget(struct engine *engine, const struct extent *extent)
     while (page < end) {
         size_t n = rest_of_region(page, end);
         if (__atomic_load_n(&engine_region_of(engine, page)->resident, __ATOMIC_RELAXED))
-            discard_pages(engine, page, n);
+            discard_pages(engine, page, n, false);
         else
             forget_words(engine, page, n);
         page += n;
@@ -353,13 +393,13 @@ void engine_forget(struct engine *engine, const struct extent *extent)
     engine_leave(engine);
 }
 
-void engine_discard(struct engine *engine, const struct extent *extent)
+void engine_discard(struct engine *engine, const struct extent *extent, bool used_stay)
 {
     size_t page = engine_page_of(engine, extent->start), end = page + (extent->length >> engine->page_shift);
     engine_enter(engine);
     while (page < end) {
         size_t n = rest_of_region(page, end);
-        discard_pages(engine, page, n);
+        discard_pages(engine, page, n, used_stay);
         page += n;
     }
     engine_leave(engine);
@@ -414,19 +454,23 @@ static void arrive(struct engine *engine, size_t target, page_word next)
     page_finish(&engine->pages[target], next);
 }
 
-/* Moves the words. The evictor is kept out, and no fault begins in either range; some may not be over. */
-static void move_words(struct engine *engine, size_t source, size_t target, size_t n)
+/* Moves the words. The evictor is kept out, and no fault begins in either range; some may not be over. Returns whether any
+ * page was protected. */
+static bool move_words(struct engine *engine, size_t source, size_t target, size_t n)
 {
+    bool protected = false;
     for (size_t i = 0; i < n; i++) {
         if (untouched(engine, source + i))
             continue;
         page_word was = own(engine, source + i);
         if (page_state(was) == PAGE_RESIDENT)
             engine_account(engine, source + i, -1);
+        protected |= (was & PAGE_PROTECTED) != 0;
         if (was != PAGE_FRESH)
             arrive(engine, target + i, word_after_move(engine, was, target + i));
         page_finish(&engine->pages[source + i], PAGE_FRESH);
     }
+    return protected;
 }
 
 /* Stored and lost pages have no memory to move. What is in memory where they are (platform.h: residency) is not theirs. */
@@ -450,8 +494,9 @@ static void poison_missing(struct engine *engine, size_t page, size_t n)
     }
 }
 
-/* Moves the memory after the words. Returns 0, or the first error. */
-static int move_memory(struct engine *engine, size_t source, size_t target, size_t n)
+/* Moves the memory after the words. Some was protected, and may be where it arrives (platform.h). Returns 0, or the first
+ * error. */
+static int move_memory(struct engine *engine, size_t source, size_t target, size_t n, bool protected)
 {
     int result = 0;
     for (size_t i = 0, run; i < n; i += run ? run : 1) {
@@ -462,6 +507,8 @@ static int move_memory(struct engine *engine, size_t source, size_t target, size
                         : 0;
         if (moved < 0)
             poison_missing(engine, target + i, run);
+        if (run && protected && engine->pf->ops->swaps(engine->pf))
+            engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, target + i), run << engine->page_shift);
         result = result < 0 ? result : moved;
     }
     return result;
@@ -491,8 +538,8 @@ void engine_move(struct engine *engine, const struct extent *from, uintptr_t to)
     lock_acquire(&engine->evict_lock);
     size_t source = engine_page_of(engine, from->start), target = engine_page_of(engine, to);
     size_t n = from->length >> engine->page_shift;
-    move_words(engine, source, target, n);
-    int result = move_memory(engine, source, target, n);
+    bool protected = move_words(engine, source, target, n);
+    int result = move_memory(engine, source, target, n, protected);
     scan(engine, &(struct extent){to, from->length}); /* what arming did not see while the block was detached */
     lock_release(&engine->evict_lock);
     if (late)

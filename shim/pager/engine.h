@@ -166,8 +166,9 @@ void engine_set_ahead(struct engine *engine, uint64_t budget);
  */
 int engine_start_paging(struct engine *engine, struct tier *pool, struct tier *spill);
 
-/** The content of the live pages of `extent` is no longer wanted (MADV_DONTNEED): they read as zero from now on. */
-void engine_discard(struct engine *engine, const struct extent *extent);
+/** The content of the live pages of `extent` is no longer wanted (MADV_DONTNEED): they read as zero from now on. used_stay:
+ *  what is pinned stays in memory, empty, so that no system call that is using it fails. */
+void engine_discard(struct engine *engine, const struct extent *extent, bool used_stay);
 
 /** All pages of a detached range become FRESH; what was stored of them is released at once. Waits for faults and
  *  evictions in flight on them. The memory itself is the platform's (close). */

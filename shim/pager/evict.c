@@ -412,6 +412,8 @@ static void put_back(struct engine *engine, struct victim *victim)
     while (engine->pf->ops->place(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine),
                                   victim->content, true) < 0)
         os_yield(); /* the memory is there: it is the page itself that moves */
+    if (victim->was & PAGE_PROTECTED) /* it may be again */
+        engine->pf->ops->unprotect(engine->pf, engine_address_of(engine, victim->page), engine_page_size(engine));
     victim->was &= ~PAGE_PROTECTED;
     evictor_give_back(engine, victim, false, RESIST_ROUNDS);
 }

@@ -5,7 +5,8 @@
  * for this file and everything that it calls:
  *   1. Async-signal-safe: no malloc, no stdio, no lock of libc's, nothing that may be lazily bound to such.
  *   2. errno stays as it is: os_* services, never libc's wrappers.
- *   3. At most 2 KiB of stack, all frames together; buffers come from scratch.h.
+ *   3. At most 2 KiB of the program's stack, all frames together; buffers come from scratch.h, and so does a stack for what
+ *      is deeper (reading from the disk), with all signals blocked.
  *   4. Arena memory is never touched here: content goes in through the platform.
  *   5. Nobody is waited for who might wait for this thread: a page's owner only ever waits for the kernel or the disk.
  *   6. No thread-local storage: on some threads of ours there is none.
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #include "../../platform/os.h"
+#include "../../platform/stack.h"
 #include "../base/log.h"
 #include "../tier/codec.h"
 #include "evict.h"
@@ -210,6 +212,33 @@ static int read_records(struct engine *engine, const struct refill *refill, size
     return result < 0 ? result : 1;
 }
 
+struct reading {
+    struct engine *engine;
+    const struct refill *refill;
+    size_t i, n;
+    const struct scratch_slot *slot;
+    int result;
+};
+
+static void read_records_there(void *given)
+{
+    struct reading *reading = given;
+    reading->result = read_records(reading->engine, reading->refill, reading->i, reading->n, reading->slot);
+}
+
+/* From the disk: decrypting needs more stack than the program may have left. All signals are blocked meanwhile (stack.h),
+ * those of our traps too, which a handler of ours leaves open: nothing here traps, and who sends one can wait. */
+static int read_records_deep(struct engine *engine, const struct refill *refill, size_t i, size_t n,
+                             const struct scratch_slot *slot)
+{
+    struct reading reading = {.engine = engine, .refill = refill, .i = i, .n = n, .slot = slot};
+    struct os_sigmask saved;
+    os_signals_block(&saved);
+    stack_call(slot->stack_top, read_records_there, &reading);
+    os_signals_restore(&saved);
+    return reading.result;
+}
+
 /* Brings the content of page i, and of as many after it as come along, into scratch. Returns how many (at least one) or
  * the negative errno for which page i is not to be had. */
 static int load(struct engine *engine, const struct refill *refill, size_t i, const struct scratch_slot *slot)
@@ -224,7 +253,7 @@ static int load(struct engine *engine, const struct refill *refill, size_t i, co
     while (i + n < refill->count && page_place(refill->words[i + n]) == place)
         n++;
     const struct record *records = ((struct lists *) slot->lists)->records;
-    int got = read_records(engine, refill, i, n, slot), decoded = 0, error = 0;
+    int got = (place == PLACE_SPILL ? read_records_deep : read_records)(engine, refill, i, n, slot), decoded = 0, error = 0;
     while (decoded < got && (error = codec_decode(&records[decoded], content_of(engine, slot, i + (size_t) decoded), size,
                                                   NULL)) == 0)
         decoded++;

@@ -15,10 +15,15 @@ struct scratch_slot {
     unsigned char *pages; /* the content of the pages that come in together */
     void *records;        /* what a tier reads into, aligned to 4096 */
     void *lists;          /* SCRATCH_LISTS bytes for arrays that are too large for a stack */
+    void *stack_top;      /* of at least SCRATCH_STACK bytes, for what is too deep for the program's (platform/stack.h) */
     unsigned index;
 };
 
 #define SCRATCH_LISTS 5120
+
+/* Reading and opening a record takes less than 3 KiB where libsodium uses AVX2, the most that it knows. Below it is a page
+ * that nobody can touch. */
+#define SCRATCH_STACK ((size_t) 16 << 10)
 
 /** Room for SCRATCH_SLOTS faults at a time, each with `pages_size` and `records_size` bytes. NULL when memory is
  *  refused. */

@@ -1,6 +1,7 @@
 /* Pages of an armed arena, one thread: trapping, filling, protecting, dropping, taking. */
 #include "contract.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 /* ---- arming ---- */
@@ -340,6 +341,47 @@ static void scattered_extents_are_dropped_exactly(void)
     check_read_traps(page_at(14), heal_zero);
 }
 
+/* Somebody reads it all the time, and is never refused. */
+static volatile bool reading;
+
+static void *read_all_the_time(void *unused)
+{
+    while (reading)
+        load(page_at(1) + pf.page - 8);
+    return unused;
+}
+
+static void zeroing_empties_what_stays(void)
+{
+    pthread_t reader;
+    start_armed(3);
+    for (size_t i = 0; i < 3; i++)
+        fill_page(page_at(i), i + 1, true);
+    reading = true;
+    CHECK_EQ(pthread_create(&reader, NULL, read_all_the_time, NULL), 0);
+    for (int i = 0; i < 200; i++)
+        CHECK_EQ(OP(zero, page_at(1), pf.page), 0);
+    reading = false;
+    CHECK_EQ(pthread_join(reader, NULL), 0);
+    CHECK_EQ(trap_count(), 0);
+    CHECK(pattern_is((void *) page_at(0), pf.page, 1));
+    CHECK(all_zero((void *) page_at(1), pf.page));
+    CHECK(pattern_is((void *) page_at(2), pf.page, 3));
+}
+
+/* By the program: it may advise on what it has made read-only. */
+static void zeroing_passes_protections(void)
+{
+    start_armed(2);
+    if (!pf.caps.mappings)
+        skip("no mappings");
+    fill_page(page_at(0), 1, true);
+    CHECK_EQ(mprotect((void *) page_at(0), pf.page, PROT_READ), 0);
+    CHECK_EQ(OP(zero, page_at(0), pf.page), 0);
+    CHECK(all_zero((void *) page_at(0), pf.page));
+    CHECK_EQ(trap_count(), 0);
+}
+
 static void dropping_nothing_is_fine(void)
 {
     start_armed(2);
@@ -504,6 +546,8 @@ int main(int argc, char **argv)
         CASE(dropping_makes_absent),
         CASE(dropping_returns_memory),
         CASE(scattered_extents_are_dropped_exactly),
+        CASE(zeroing_empties_what_stays),
+        CASE(zeroing_passes_protections),
         CASE(dropping_nothing_is_fine),
         CASE(taking_moves_content_to_staging),
         CASE(taking_stops_at_an_absent_page),

@@ -438,9 +438,20 @@ CASES = {
     **{f"manners_{what}": Case(
         victim("manners", what), ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy")) for what in ("masks", "nested", "stacks")},
+    "manners_advice": Case(
+        victim("manners", "advice"), ci="lazy:uffd-signal floor:uffd-signal floor:mprotect", soak=EVERY_BACKEND.format("floor")),
     **{f"manners_{what}": Case(
         victim("manners", what), above_cap=True, ci="lazy:uffd-signal floor:uffd-signal floor:mprotect floor:uffd-thread",
         soak=EVERY_BACKEND.format("floor")) for what in ("forks", "strangers")},
+    # As where the kernel cannot merge pages. "before" takes a second for each 64 GiB of the arena.
+    **{f"manners_merging{'_before' if before else ''}": Case(
+        lambda context, before=before: context.victim(
+            "manners", "merging", before + ("" if context.trap == "uffd-thread" else " raw")),
+        expect=lambda context: "watched and merged: 0\n" + "prctl EINVAL\nsyscall EINVAL\nmadvise EINVAL\nsyscall EINVAL\n" +
+        ("" if context.trap == "uffd-thread" else "instruction EINVAL\n" * 2) + "watched and merged: 0\n",
+        not_on=("mprotect",) if before else (), options=("--arena", "4G"), ci=ci, soak=soak)
+       for before, ci, soak in (("", "lazy:uffd-signal floor:uffd-signal lazy:mprotect lazy:uffd-signal@nobody", EVERY_BACKEND.format("floor")),
+                                ("before", "floor:uffd-signal floor:uffd-signal@nobody", "floor:uffd-thread"))},
     **{f"signals_{mode}": Case(
         victim("signals", mode), files=False, ci="default lazy:uffd-signal lazy:mprotect lazy:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy64")) for mode in ("exact", "interfaces", "sent", "waits", "deaths")},
@@ -449,6 +460,10 @@ CASES = {
         above_cap=mode == "threads", ci="default lazy:uffd-signal ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody",
         soak=EVERY_BACKEND.format("lazy64"))
        for mode in ("where", "state", "masks", "overflow", "arena", "threads")},
+    # 3 KiB of the program's stack are enough for a page that is on the disk.
+    "signal_stacks_small": Case(
+        victim("signal_stacks", "small"), files=False, touched=96, timeout=120,
+        ci="default ram64:uffd-signal ram64:mprotect ram64:uffd-signal@nobody", soak=EVERY_BACKEND.format("ram64")),
     # Memory near the budget, but below it: what is in memory is looked at again and again.
     "descriptors_lowest": Case(
         victim("descriptors", "lowest"), touched=96, ci="default ram256:uffd-signal ram256:mprotect", soak="lazy"),

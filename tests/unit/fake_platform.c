@@ -150,7 +150,7 @@ static uintptr_t present_from(const struct platform *pf, uintptr_t start, size_t
 }
 
 /* Staged content is moved, not copied: its place is empty afterwards. */
-static void unstage(struct fake *fake, const unsigned char *content, size_t length)
+static void unstage(struct fake *fake, uintptr_t start, const unsigned char *content, size_t length)
 {
     size_t offset = (size_t) ((uintptr_t) content - (uintptr_t) fake->staging);
     if (offset >= FAKE_STAGING)
@@ -158,6 +158,8 @@ static void unstage(struct fake *fake, const unsigned char *content, size_t leng
     for (size_t at = 0; at < length; at += fake->pf.page) {
         CHECK(fake->staged[(offset + at) / fake->pf.page], "place from an empty part of staging");
         fake->staged[(offset + at) / fake->pf.page] = false;
+        if (fake->staged_protected[(offset + at) / fake->pf.page])
+            fake->state[index_of(fake, start + at)] = FAKE_PROTECTED;
     }
 }
 
@@ -194,7 +196,7 @@ static int64_t place(struct platform *pf, uintptr_t start, size_t length, const 
     for (size_t at = 0; at < length; at += pf->page)
         place_page(fake, index_of(fake, start + at), content ? (const unsigned char *) content + at : NULL, writable);
     if (content)
-        unstage(fake, content, length);
+        unstage(fake, start, content, length);
     return end(fake, FAKE_PLACE, start, (int64_t) length);
 }
 
@@ -278,6 +280,21 @@ static int drop(struct platform *pf, const struct extent *extents, size_t n)
     return (int) end(fake, FAKE_DROP, n ? extents[0].start : pf->base, fails ? -EINVAL : 0);
 }
 
+static int zero(struct platform *pf, uintptr_t start, size_t length)
+{
+    struct fake *fake = fake_of(pf);
+    check_range(fake, start, length);
+    begin(fake, FAKE_ZERO, start);
+    bool fails = fake->zero_fails > 0;
+    fake->zero_fails -= fails;
+    for (size_t i = 0; i < length / pf->page; i++)
+        CHECK(fake->state[index_of(fake, start) + i] == FAKE_PRESENT, "zeros into page %zu in state %u",
+              index_of(fake, start) + i, fake->state[index_of(fake, start) + i]);
+    if (!fails)
+        memset(memory_at(fake, start), 0, length);
+    return (int) end(fake, FAKE_ZERO, start, fails ? -EIO : 0);
+}
+
 static int64_t take(struct platform *pf, uintptr_t start, size_t length, size_t offset)
 {
     struct fake *fake = fake_of(pf);
@@ -290,11 +307,13 @@ static int64_t take(struct platform *pf, uintptr_t start, size_t length, size_t 
         CHECK(!fake->held[first + done], "take of page %zu, which a system call writes to", first + done);
         CHECK(present(fake->state[first + done]), "take of page %zu in state %u", first + done,
               fake->state[first + done]);
+        bool was_protected = fake->swaps && fake->state[first + done] == FAKE_PROTECTED;
         CHECK(!fake->staged[slot], "take into a part of staging that is full");
         memcpy(fake->staging + slot * pf->page, fake->memory + (first + done) * pf->page, pf->page);
         memset(fake->memory + (first + done) * pf->page, 0, pf->page);
         fake->state[first + done] = FAKE_ABSENT;
         fake->staged[slot] = true;
+        fake->staged_protected[slot] = was_protected;
     }
     return end(fake, FAKE_TAKE, start, done ? (int64_t) (done * pf->page) : -EBUSY);
 }
@@ -324,14 +343,17 @@ static int move(struct platform *pf, uintptr_t from, uintptr_t to, size_t length
               fake->state[target + i]);
         if (!seems_present(fake, source + i))
             continue;
+        bool stays = fake->swaps && fake->state[source + i] == FAKE_PROTECTED;
         fake->state[source + i] = FAKE_ABSENT;
         fake->residue[source + i] = false;
-        fake->state[target + i] = FAKE_PRESENT;
+        fake->state[target + i] = stays ? FAKE_PROTECTED : FAKE_PRESENT;
         memcpy(fake->memory + (target + i) * pf->page, fake->memory + (source + i) * pf->page, pf->page);
         memset(fake->memory + (source + i) * pf->page, 0, pf->page);
     }
     return (int) end(fake, FAKE_MOVE, from, fails ? -ENOMEM : 0);
 }
+
+static bool swaps(const struct platform *pf) { return fake_of((struct platform *) pf)->swaps; }
 
 static size_t granule(struct platform *pf) { return fake_of(pf)->granule; }
 
@@ -356,9 +378,11 @@ static const struct platform_ops fake_ops = {
     .unprotect = unprotect,
     .peek = peek,
     .drop = drop,
+    .zero = zero,
     .take = take,
     .staging_clear = staging_clear,
     .move = move,
+    .swaps = swaps,
     .granule = granule,
     .fork = fork_phase,
 };
@@ -378,6 +402,7 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         .memory = mmap(NULL, config->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
         .staging = calloc(1, FAKE_STAGING),
         .staged = calloc(FAKE_STAGING / config->page, sizeof(bool)),
+        .staged_protected = calloc(FAKE_STAGING / config->page, sizeof(bool)),
     };
     pthread_mutex_init(&fake->mutex, NULL);
     fake->pf.caps = (struct platform_caps){
@@ -386,7 +411,7 @@ void fake_init(struct fake *fake, const struct fake_config *config)
         fake->pf.staging = fake->staging;
         fake->pf.staging_size = FAKE_STAGING;
     }
-    CHECK(fake->state && fake->residue && fake->busy && fake->held && fake->staging && fake->staged &&
+    CHECK(fake->state && fake->residue && fake->busy && fake->held && fake->staging && fake->staged && fake->staged_protected &&
               fake->memory != MAP_FAILED, "no memory");
 }
 
@@ -399,6 +424,7 @@ void fake_fini(struct fake *fake)
     free(fake->held);
     free(fake->staging);
     free(fake->staged);
+    free(fake->staged_protected);
     pthread_mutex_destroy(&fake->mutex);
 }
 

@@ -23,7 +23,7 @@ enum fake_page { FAKE_CLOSED, FAKE_ABSENT, FAKE_PRESENT, FAKE_PROTECTED };
 /* What a step is: FAKE_RETURNED is set in the call after the operation, `result` is meaningful only there. */
 enum fake_op {
     FAKE_OPEN, FAKE_POPULATE, FAKE_CLOSE, FAKE_ARM, FAKE_RESIDENCY, FAKE_PLACE, FAKE_PROTECT, FAKE_UNPROTECT,
-    FAKE_PEEK, FAKE_DROP,
+    FAKE_PEEK, FAKE_DROP, FAKE_ZERO,
     FAKE_TAKE, FAKE_CLEAR, FAKE_MOVE, FAKE_FORK, FAKE_READ, FAKE_WRITE, FAKE_STORE, FAKE_LOAD, FAKE_RELEASE,
     FAKE_OPS,
     FAKE_RETURNED = 0x100,
@@ -35,19 +35,20 @@ struct fake {
     unsigned char *state; /* enum fake_page a page */
     bool *residue;        /* absent or closed, but seems present: somebody has peeked */
     unsigned char *memory, *staging;
-    bool *staged;
+    bool *staged, *staged_protected;
     bool armed;
 
     /* How it behaves; set before use. */
     size_t granule;
     bool zeros_over_content; /* placing zeros where content is, is part of the test; else it is an error */
+    bool swaps;         /* pages that move keep their protection, as the kernel's own swapped pages do */
     bool races;         /* threads race: a rescued page may be protected or peeked a moment too late */
     void (*step)(void *context, int op, uintptr_t address, int64_t result);
     void *step_context;
 
     /* Failures; each is used up. */
     /* how many of the next calls: */
-    unsigned place_fails, protect_fails, unprotect_fails, open_fails, peek_fails, drop_fails, move_fails;
+    unsigned place_fails, protect_fails, unprotect_fails, open_fails, peek_fails, drop_fails, zero_fails, move_fails;
     int place_error, arm_error, residency_error;
     size_t place_most; /* bytes that one call places; 0: all */
     size_t protect_partly; /* pages that a protect() that fails has protected before */

@@ -583,6 +583,38 @@ Test(engine, pins_bring_in_and_hold)
     check_accounts();
 }
 
+Test(engine, what_is_given_up_stays_where_a_system_call_may_use_it)
+{
+    make_engine(&usual);
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(2 * BLOCK), used = at + 4 * PAGE;
+    struct extent all = {at, 2 * BLOCK};
+    fill(at, 2 * BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, 8, TEXT, 1); /* clean, their copies kept */
+    for (unsigned failures = 0; failures < 3; failures++) {
+        cr_assert(engine_pin(&engine, used, 1, true));
+        fake.zero_fails = failures; /* what cannot be emptied goes all the same */
+        if (!failures)
+            fake_hold(&fake, used);
+        engine_discard(&engine, &all, true);
+        if (!failures) {
+            cr_assert(fake_kernel_access(&fake, used, true));
+            fake_let_go(&fake, used);
+        }
+        check_accounts();
+        engine_unpin(&engine, used, 1);
+        verify(at, 2 * BLOCK_PAGES, ZERO, 0);
+        fill(at, 2 * BLOCK_PAGES, TEXT, 1);
+    }
+    cr_assert(engine_pin(&engine, used, 1, true));
+    engine_discard(&engine, &all, false);
+    cr_assert_eq(engine.resident, 0);
+    engine_unpin(&engine, used, 1);
+    verify(at, 2 * BLOCK_PAGES, ZERO, 0);
+    check_accounts();
+}
+
 Test(engine, pins_taken_before_arming_hold_after_it)
 {
     make_engine(&usual);
@@ -744,6 +776,41 @@ Test(engine, a_page_that_did_not_arrive_is_lost_and_not_empty)
     cr_assert_eq(fake_read(&engine, at + BLOCK - 1, &byte, 1), FAULT_POISONED);
     verify(at + BLOCK, BLOCK_PAGES, ZERO, 0);
     check_accounts();
+}
+
+/* With the kernel's own swap beneath. */
+Test(engine, a_block_with_protected_pages_arrives_writable)
+{
+    make_engine(&usual);
+    fake.swaps = true;
+    arm_with(real_pool(PAGE), NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    evict_all();
+    verify(at, BLOCK_PAGES / 2, TEXT, 1); /* clean: protected, their copies kept */
+    cr_assert_eq(fake_state(&fake, at), FAKE_PROTECTED);
+    at = move_block(at, 2 * BLOCK);
+    check_accounts();
+    cr_assert(fake_kernel_access(&fake, at, true));
+    verify(at, BLOCK_PAGES, TEXT, 1);
+}
+
+Test(engine, a_protected_page_that_finds_no_room_comes_back_writable)
+{
+    make_engine(&(struct fake_config){.size = ARENA, .page = PAGE, .protects = true, .takes = true, .take_only = true});
+    fake.swaps = true;
+    make_tiers();
+    first.capacity = 0;
+    arm_with(&first.tier, NULL);
+    uintptr_t at = block(BLOCK);
+    fill(at, BLOCK_PAGES, TEXT, 1);
+    engine.pages[engine_page_of(&engine, at)] |= PAGE_PROTECTED; /* as between victims */
+    cr_assert_eq(fake.pf.ops->protect(&fake.pf, at, PAGE), 0);
+    check_accounts();
+    cr_assert_eq(evict_all(), 0);
+    cr_assert_gt(fake.calls[FAKE_TAKE], 0);
+    check_accounts();
+    verify(at, BLOCK_PAGES, TEXT, 1);
 }
 
 Test(engine, unarmed_blocks_move_too)

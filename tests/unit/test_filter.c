@@ -5,6 +5,8 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "../../platform/linux/syscall.h"
@@ -15,6 +17,10 @@
 #define ARCHITECTURE AUDIT_ARCH_X86_64
 #else
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
 #endif
 
 #define START  UINT64_C(0x234500000000)
@@ -160,6 +166,35 @@ Test(filter, refuses_rings)
 {
     cr_expect_eq(with_argument(SYS_io_uring_setup, 0, 1), SECCOMP_RET_ERRNO | ENOSYS);
     cr_expect_eq(with_argument(SYS_io_setup, 0, 1), SECCOMP_RET_ERRNO | ENOSYS);
+}
+
+/* A merged page loses its write protection unseen. */
+Test(filter, refuses_merging_of_all_memory_and_of_the_arenas)
+{
+    struct seccomp_data all = call(SYS_prctl), some = call(SYS_madvise);
+    all.args[0] = PR_SET_MEMORY_MERGE;
+    cr_expect_eq(run(&all), SECCOMP_RET_ALLOW, "to end it is no harm");
+    all.args[1] = 1;
+    cr_expect_eq(run(&all), SECCOMP_RET_ERRNO | EINVAL);
+    all.args[1] = UNIT;
+    cr_expect_eq(run(&all), SECCOMP_RET_ERRNO | EINVAL);
+    all.args[0] |= UNIT; /* the kernel takes it for an int */
+    cr_expect_eq(run(&all), SECCOMP_RET_ERRNO | EINVAL);
+    all.args[0]++;
+    cr_expect_eq(run(&all), SECCOMP_RET_ALLOW);
+
+    some.args[0] = START + 4096;
+    some.args[2] = MADV_MERGEABLE;
+    cr_expect_eq(run(&some), SECCOMP_RET_ERRNO | EINVAL);
+    some.args[0] = END - 4096;
+    cr_expect_eq(run(&some), SECCOMP_RET_ERRNO | EINVAL);
+    some.args[0] = END;
+    cr_expect_eq(run(&some), SECCOMP_RET_ALLOW);
+    some.args[0] = START - UNIT;
+    cr_expect_eq(run(&some), SECCOMP_RET_ALLOW);
+    some.args[0] = START;
+    some.args[2] = MADV_UNMERGEABLE;
+    cr_expect_eq(run(&some), SECCOMP_RET_USER_NOTIF);
 }
 
 Test(filter, leaves_other_architectures_alone)

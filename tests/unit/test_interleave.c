@@ -53,6 +53,7 @@ struct scenario {
     bool stays[WATCHED]; /* the page is not due */
     enum role roles[ACTORS];
     size_t target[ACTORS]; /* which page the actor works on */
+    size_t discarded;      /* how many pages a discard is of, its target the first; 0: one */
     bool takes, protects;
     bool full;   /* the tier refuses */
     bool shared; /* a fork happened, and the page is shared: it cannot be taken */
@@ -70,6 +71,7 @@ struct actor {
     enum status status;
     const uint32_t *futex; /* BLOCKED: on this */
     size_t target;         /* the page it works on */
+    bool discards;         /* it is in engine_discard() */
     uint64_t seen;         /* evictor: hash of what it got into its memory */
     const char *next;      /* what it does when it goes on */
 };
@@ -189,15 +191,30 @@ static void fail_at_will(int op)
     }
 }
 
+static void empty_truth(size_t i) { memset(world.truth[i], 0, PAGE); }
+
+/* Memory that the program gives up reads as zero from this step on: one page, or a run of those that the actor owns. */
+static void give_up(int op, uintptr_t address)
+{
+    size_t i = (address - world.pages[0]) / PAGE;
+    if (!world.running || !world.running->discards || (op != FAKE_DROP && op != FAKE_ZERO))
+        return;
+    do
+        empty_truth(i++);
+    while (op == FAKE_DROP && i < world.running->target + world.scenario.discarded &&
+           page_state(world.words[i]) == PAGE_FILLING);
+}
+
 static void on_step(void *context, int op, uintptr_t address, int64_t result)
 {
     (void) context;
     static const char *const names[FAKE_OPS] = {
-        "open", "populate", "close", "arm",  "residency", "place", "protect", "unprotect", "peek",   "drop",
+        "open", "populate", "close", "arm",  "residency", "place", "protect", "unprotect", "peek",   "drop", "zero",
         "take", "clear",    "move",  "fork", "read",      "write", "store",   "load",      "release"};
     if (!(op & FAKE_RETURNED)) {
         give_way(names[op]);
         fail_at_will(op);
+        give_up(op, address);
         return;
     }
     note((uint64_t) op);
@@ -228,6 +245,8 @@ bool __wrap_page_swap(page_word *word, page_word *seen, page_word next)
     bool done = __real_page_swap(word, seen, next);
     if (done && page_state(old) != page_state(next)) /* it has become, or ceased to be, the evictor's */
         note(mix(old, (uintptr_t) word));
+    if (done && world.running && world.running->discards && page_state(old) == PAGE_STORED)
+        empty_truth((size_t) (word - world.words)); /* nobody sees it before it is let go */
     return done;
 }
 
@@ -377,9 +396,11 @@ static void forget(void)
 /* The program needs the page's content no more, and looks. */
 static void discard(void)
 {
-    size_t target = world.running->target;
-    engine_discard(&world.engine, &(struct extent){world.pages[target], PAGE});
-    memset(world.truth[target], 0, PAGE);
+    struct actor *self = world.running;
+    struct extent extent = {world.pages[self->target], world.scenario.discarded * PAGE};
+    self->discards = true;
+    engine_discard(&world.engine, &extent, true);
+    self->discards = false;
     access_page(false);
 }
 
@@ -442,6 +463,8 @@ static void make_world(const struct scenario *scenario)
     struct fake_config config = {
         .size = PAGES * PAGE, .page = PAGE, .takes = scenario->takes, .protects = scenario->protects};
     world.scenario = *scenario;
+    if (world.scenario.discarded == 0)
+        world.scenario.discarded = 1;
     fake_init(&world.fake, &config);
     fake_tier_init(&world.tier, &world.fake);
     world.fake.races = true;
@@ -553,6 +576,7 @@ static void reset_world(void)
         actor->status = actor->role == NOBODY ? DONE : READY;
         actor->futex = NULL;
         actor->target = world.scenario.target[i];
+        actor->discards = false;
         actor->seen = 0;
         actor->next = "start";
         unsigned char *stack = world.stacks + i * STACK;
@@ -889,6 +913,32 @@ Test(interleave, two_writes_and_an_eviction) { for_all(WRITE, WRITE, EVICT, 1e6)
 Test(interleave, a_write_pin_a_write_and_an_eviction) { for_all(PIN_WRITE, WRITE, EVICT, 1e6); }
 
 Test(interleave, a_read_pin_a_write_and_an_eviction) { for_all(PIN_READ, WRITE, EVICT, 1e6); }
+
+Test(interleave, a_write_pin_and_a_discard) { for_all(PIN_WRITE, DISCARD, NOBODY, 1e4); }
+
+Test(interleave, a_fast_write_pin_a_discard_and_an_eviction) { for_all(PIN_FAST, DISCARD, EVICT, 1e6); }
+
+Test(interleave, a_read_pin_a_discard_and_an_eviction) { for_all(PIN_READ, DISCARD, EVICT, 1e6); }
+
+/* Of both pages, one of which is in use; what becomes of the other in between is none of the other's affair. */
+Test(interleave, a_discard_of_two_pages_and_a_write_pin_of_one)
+{
+    if (!thorough)
+        cr_skip_test("not under a sanitizer");
+    double total = 0;
+    size_t before = scenarios, all_states = 0;
+    for (int start = 0; start < STARTS * STARTS * 2; start++) {
+        struct scenario scenario = {.pages = 2,
+                                    .start = {(enum start)(start / 2 % STARTS), (enum start)(start / 2 / STARTS)},
+                                    .roles = {PIN_WRITE, DISCARD},
+                                    .target = {(size_t) start % 2},
+                                    .discarded = 2,
+                                    .protects = true};
+        total += enumerate(&scenario);
+        all_states += states;
+    }
+    report(before, total, all_states, 1e5);
+}
 
 Test(interleave, a_free_and_an_eviction) { for_all(FORGET, NOBODY, EVICT, 10); }
 

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "../../../platform/linux/syscall.h"
@@ -22,6 +23,10 @@
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
 #endif
 
 #if defined(__x86_64__)
@@ -89,11 +94,39 @@ static void check_caller(struct assembler *as)
     jump_to_end(as);
 }
 
+/* Equal pages that the kernel merges lose their write protection unseen: asking for that is refused, as by a kernel without
+ * it. For all memory: argument 0 says so, and argument 1 that it shall be. */
+static void refuse_merging_all(struct assembler *as)
+{
+    load(as, offsetof(struct seccomp_data, args) + LOW_HALF);
+    put(as, BPF_JMP | BPF_JEQ | BPF_K, PR_SET_MEMORY_MERGE, 0, 5);
+    load(as, offsetof(struct seccomp_data, args) + 8 + LOW_HALF);
+    put(as, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2);
+    load(as, offsetof(struct seccomp_data, args) + 8 + HIGH_HALF);
+    put(as, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+    answer(as, SECCOMP_RET_ERRNO | EINVAL);
+}
+
+/* For memory that begins in the arena. */
+static void refuse_merging(struct assembler *as)
+{
+    load(as, offsetof(struct seccomp_data, args) + 2 * 8 + LOW_HALF);
+    put(as, BPF_JMP | BPF_JEQ | BPF_K, MADV_MERGEABLE, 0, 4);
+    load(as, offsetof(struct seccomp_data, args) + HIGH_HALF);
+    put(as, BPF_JMP | BPF_JGE | BPF_K, as->low, 0, 2);
+    put(as, BPF_JMP | BPF_JGT | BPF_K, as->high, 1, 0);
+    answer(as, SECCOMP_RET_ERRNO | EINVAL);
+}
+
 /* What is left of a program for one call, whose number it is. */
 static void check_call(struct assembler *as, const struct call *call)
 {
     if (call_is_nested(call) && as->scope->code_end)
         check_caller(as);
+    if (call->number == SYS_prctl)
+        refuse_merging_all(as);
+    if (call->number == SYS_madvise)
+        refuse_merging(as);
     unsigned pointers = call_pointers(call);
     for (unsigned i = 0; i < CALL_ARGUMENTS; i++)
         if (pointers & 1u << i)

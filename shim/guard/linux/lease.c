@@ -125,7 +125,7 @@ static void discard(uint64_t start, uint64_t size)
         struct piece piece = mapping_piece(&vp.arena, start, end);
         uint64_t first = (start + mask) & ~mask, last = (start + piece.extent.length) & ~mask;
         if ((piece.kind == RANGE_LIVE || piece.kind == RANGE_MAPPED) && first < last)
-            engine_discard(&vp.engine, &(struct extent){first, last - first});
+            engine_discard(&vp.engine, &(struct extent){first, last - first}, false);
         start += piece.extent.length;
     }
 }

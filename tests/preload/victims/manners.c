@@ -5,6 +5,8 @@
  *     manners nested     a fault in a handler kills, unless SA_NODEFER; one that is jumped out of does not count
  *     manners forks      processes made by everything but fork() have memory of their own, absent or not
  *     manners strangers  children made by a clone instruction never see wrong data, and do no harm to their parent's
+ *     manners merging    once paging is armed the kernel merges no equal pages, whoever asked for it, and when
+ *     manners advice     memory that another thread gives up meanwhile can be read into
  *     manners stacks     code on a stack in the arena; sigaltstack() as the program knows it
  */
 #include "../victim.h"
@@ -14,6 +16,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -341,11 +344,116 @@ static void stacks(void)
     CHECK(pthread_create(&thread, NULL, in_other, NULL) == 0 && pthread_join(thread, NULL) == 0);
 }
 
+/* ---- advice ---- */
+
+#define SHARED (256 * 1024)
+#define PIECE  (SHARED / 16)
+
+static volatile bool reading;
+
+static void *give_up(void *unused)
+{
+    while (reading)
+        CHECK(madvise(block, SHARED, MADV_DONTNEED) == 0);
+    return unused;
+}
+
+static void advice(void)
+{
+    pthread_t thread;
+    int failed = 0;
+    FILE *zeros = fopen("/dev/zero", "r");
+    CHECK(zeros);
+    memset(block, 1, 64 * MIB);
+    reading = true;
+    CHECK(pthread_create(&thread, NULL, give_up, NULL) == 0);
+    for (size_t i = 0; i < 20000; i++)
+        failed += read(fileno(zeros), block + i % 16 * PIECE, PIECE) != PIECE;
+    reading = false;
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(madvise(block, SHARED, MADV_DONTNEED) == 0);
+    int left = 0;
+    for (size_t i = 0; i < SHARED; i++)
+        left += block[i] != 0;
+    printf("failed: %d, left: %d\n", failed, left);
+}
+
+/* ---- merging ---- */
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
+
+/* A system call that nobody stands in for. */
+static long by_instruction(long number, long a, long b, long c)
+{
+    long result;
+#if defined(__x86_64__)
+    register long fourth __asm__("r10") = 0;
+    register long fifth __asm__("r8") = 0;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(number), "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = number;
+    register long first __asm__("x0") = a;
+    register long second __asm__("x1") = b;
+    register long third __asm__("x2") = c;
+    register long fourth __asm__("x3") = 0;
+    register long fifth __asm__("x4") = 0;
+    __asm__ volatile("svc 0" : "+r"(first) : "r"(x8), "r"(second), "r"(third), "r"(fourth), "r"(fifth) : "memory");
+    result = first;
+#endif
+    return result;
+}
+
+/* Mappings that the kernel may merge (mg) though somebody watches writes to them (uw), or though they are the block's. */
+static int watched_and_merged(void)
+{
+    char line[512];
+    int found = 0;
+    bool ours = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    CHECK(maps);
+    while (fgets(line, sizeof line, maps)) {
+        uintptr_t start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            ours = (uintptr_t)block - start < end - start;
+        else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " mg") && (ours || strstr(line, " uw")))
+            found++;
+    }
+    fclose(maps);
+    return found;
+}
+
+static const char *answer_of(long result)
+{
+    return result == 0 ? "done" : result == -EINVAL || (result == -1 && errno == EINVAL) ? "EINVAL" : "other";
+}
+
+static void merging(bool raw)
+{
+    memset(block, 1, 64 * MIB);
+    printf("watched and merged: %d\n", watched_and_merged());
+    printf("prctl %s\n", answer_of(prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0)));
+    printf("syscall %s\n", answer_of(syscall(SYS_prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0)));
+    printf("madvise %s\n", answer_of(madvise(block, MIB, MADV_MERGEABLE)));
+    printf("syscall %s\n", answer_of(syscall(SYS_madvise, block, MIB, MADV_MERGEABLE)));
+    if (raw) {
+        printf("instruction %s\n", answer_of(by_instruction(SYS_prctl, PR_SET_MEMORY_MERGE, 1, 0)));
+        printf("instruction %s\n", answer_of(by_instruction(SYS_madvise, (long)block, MIB, MADV_MERGEABLE)));
+    }
+    printf("watched and merged: %d\n", watched_and_merged());
+}
+
 int main(int argc, char **argv)
 {
+    const char *what = argc > 1 ? argv[1] : "", *how = argc > 2 ? argv[2] : "";
+    if (strstr(how, "before"))
+        prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0); /* before paging arms; not every kernel can */
     block = aligned_alloc(64 * 1024, 64 * MIB);
     CHECK(block);
-    const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "masks") == 0)
         masks();
     else if (strcmp(what, "nested") == 0)
@@ -356,6 +464,10 @@ int main(int argc, char **argv)
         strangers();
     else if (strcmp(what, "stacks") == 0)
         stacks();
+    else if (strcmp(what, "advice") == 0)
+        advice();
+    else if (strcmp(what, "merging") == 0)
+        merging(strstr(how, "raw"));
     else
         return 2;
     return 0;

@@ -6,6 +6,8 @@
  *   overflow     a stack that is full: caught on an alternate stack, else the end
  *   arena        all that on stacks in large blocks
  *   threads      faults in eight threads at a time, with paging under way
+ *   small        a stack with room for hardly more than a handler, on which pages come back from the disk; a further
+ *                argument prints how deep that goes
  */
 #include "../victim.h"
 
@@ -14,6 +16,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -463,6 +466,106 @@ static void threads_all(void)
     printf("handled %lu\n", total);
 }
 
+/* ---- small ---- */
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+
+#define USABLE ((size_t)3072) /* beside the frame that the kernel makes: the traps' own path is to need 2 KiB of it */
+#define PAINT  0xa5
+
+static volatile uintptr_t handler_top;
+
+static void on_small(int number)
+{
+    char here;
+    (void)number;
+    handler_top = (uintptr_t)&here;
+}
+
+/* What does not compress goes to the disk; every eighth page does, a little. */
+static uint64_t word_of(size_t index, size_t word)
+{
+    return index % 8 || word % 4 ? mix64(index * 512 + word + 1) : index;
+}
+
+static void write_pages(size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t word = 0; word < PAGE / 8; word++)
+            ((uint64_t *)(void *)(block + i * PAGE))[word] = word_of(i, word);
+}
+
+/* Reads pages in steps: 1 makes a stream. Every third is written to as well. */
+static size_t wrong_pages(size_t count, size_t by)
+{
+    size_t wrong = 0;
+    for (size_t i = 0, at = 0; i < count; i++, at = (at + by) % count) {
+        volatile uint64_t *words = (volatile uint64_t *)(void *)(block + at * PAGE);
+        wrong += words[at % 512] != word_of(at, at % 512);
+        if (at % 3 == 0)
+            words[7] = word_of(at, 7);
+    }
+    return wrong;
+}
+
+static volatile bool sending;
+
+static void on_sent(int number, siginfo_t *info, void *context)
+{
+    volatile unsigned char frame[1500]; /* over what another handler has there, if it is */
+    (void)number, (void)info, (void)context;
+    memset((unsigned char *)frame, 0, sizeof frame);
+}
+
+static void *send_signals(void *to)
+{
+    while (sending) {
+        pthread_kill(*(const pthread_t *)to, SIGSEGV);
+        usleep(50);
+    }
+    return NULL;
+}
+
+/* The signals of our own traps, sent by somebody at any moment. */
+static size_t wrong_when_sent(size_t count)
+{
+    const stack_t own = {.ss_sp = own_stack, .ss_size = sizeof own_stack};
+    pthread_t self = pthread_self(), sender;
+    CHECK(sigaltstack(&own, NULL) == 0);
+    set_handler(SIGSEGV, on_sent, SA_ONSTACK);
+    sending = true;
+    CHECK(pthread_create(&sender, NULL, send_signals, &self) == 0);
+    const size_t wrong = wrong_pages(count, 7919);
+    sending = false;
+    CHECK(pthread_join(sender, NULL) == 0);
+    return wrong;
+}
+
+static void small(bool tells)
+{
+    const unsigned long known = getauxval(AT_MINSIGSTKSZ);
+    const size_t frame = known ? known : 4096, size = frame + USABLE, room = (size + PAGE - 1) / PAGE * PAGE;
+    const size_t count = 96 * MIB / PAGE;
+    unsigned char *below = mmap(NULL, PAGE + room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(below != MAP_FAILED && mprotect(below, PAGE, PROT_NONE) == 0);
+    unsigned char *stack = below + PAGE; /* what is deeper than its room dies */
+    const stack_t alternate = {.ss_sp = stack, .ss_size = size};
+    const struct sigaction action = {.sa_handler = on_small, .sa_flags = SA_ONSTACK};
+    memset(stack, PAINT, room);
+    write_pages(count);
+    CHECK(sigaltstack(&alternate, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0 && raise(SIGUSR1) == 0);
+    printf("single: %zu wrong\n", wrong_pages(count, 7919));
+    printf("streams: %zu wrong\n", wrong_pages(count, 1));
+    size_t untouched = 0;
+    while (stack[untouched] == PAINT)
+        untouched++;
+    printf("sent: %zu wrong\n", wrong_when_sent(count));
+    if (tells)
+        printf("below the frame: %td bytes\n", (ptrdiff_t)(handler_top - (uintptr_t)(stack + untouched)));
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
@@ -484,6 +587,8 @@ int main(int argc, char **argv)
         arena_all();
     else if (strcmp(mode, "threads") == 0)
         threads_all();
+    else if (strcmp(mode, "small") == 0)
+        small(argc > 2);
     else
         return 2;
     return 0;
