@@ -2,8 +2,8 @@
  * spill.c: see spill.h.
  *
  * Who writes what: everything belongs to the holder of LOCK_EVICT, except the counts of the segments (spill_space.h)
- * and the statistics. load() reads a segment's writer and sequence without a lock: they were set before the first
- * handle into it was published, and change only after the last one was released.
+ * and the statistics. load() reads a segment's writer and sequence and a raw page's header without a lock: they were
+ * set before the first handle into it was published, and change only after the last one was released.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "../../platform/os.h"
 #include "spill.h"
 #include "spill_format.h"
+#include "spill_raw.h"
 #include "spill_space.h"
 
 #define SEGMENT_MIN   262144u
@@ -21,6 +22,7 @@ struct spill {
     struct tier tier;
     struct spill_file file;
     struct spill_space space;
+    struct spill_raw raw;
     struct seal *seal;
     size_t page_size, segment_size;
     uint64_t capacity;
@@ -61,13 +63,29 @@ static uint64_t position_of(const struct spill *spill, uint32_t index, uint32_t 
     return (uint64_t)index * spill->segment_size + offset;
 }
 
+static uint32_t size_of(const struct spill *spill, const struct record *record)
+{
+    return slot_size(record->size, (uint32_t)spill->page_size);
+}
+
+static bool is_raw(const struct spill *spill, uint32_t size)
+{
+    return size == spill->page_size;
+}
+
+/* Where a slot of `size` bytes goes that comes after what ends at `at`. */
+static uint32_t place_after(const struct spill *spill, uint32_t at, uint32_t size)
+{
+    return is_raw(spill, size) ? (uint32_t)block_ceil(at) : at;
+}
+
 /* ---- one slot ---- */
 
 static void seal_slot(const struct spill *spill, uint32_t index, uint32_t offset, char *slot,
                       const struct record *record)
 {
     struct slot_header header = {.page = record->page, .size = record->size, .codec = record->codec};
-    uint32_t size = slot_size(record->size), sealed = size - SEAL_TAG_SIZE;
+    uint32_t sealed = size_of(spill, record) - SEAL_TAG_SIZE;
     uint32_t used = (uint32_t)sizeof(header) + record->size;
     memcpy(slot, &header, sizeof(header));
     memcpy(slot + sizeof(header), record->bytes, record->size);
@@ -86,19 +104,56 @@ static int open_slot(const struct spill *spill, uint32_t index, uint32_t offset,
         return -EBADMSG;
     struct slot_header header;
     memcpy(&header, slot, sizeof(header));
-    if (header.size == 0 || header.size > spill->page_size || slot_size(header.size) != size)
-        return -EBADMSG;
     *out = (struct record){
         .page = header.page, .bytes = slot + sizeof(header), .size = header.size, .codec = header.codec};
+    return header.size > 0 && header.size < spill->page_size && size_of(spill, out) == size ? 0 : -EBADMSG;
+}
+
+/* ---- one raw page ---- */
+
+/* Raw pages do not overlap, so no two begin in the same page-sized piece of a segment. */
+static struct raw_header *raw_header_at(const struct spill *spill, uint32_t index, uint32_t offset)
+{
+    return spill_raw_header(&spill->raw, index, offset / (uint32_t)spill->page_size);
+}
+
+static void seal_raw(const struct spill *spill, uint32_t index, uint32_t offset, char *place,
+                     const struct record *record)
+{
+    struct raw_header *header = raw_header_at(spill, index, offset);
+    header->page = record->page;
+    header->codec = record->codec;
+    memcpy(place, record->bytes, spill->page_size);
+    struct seal_nonce nonce = nonce_at(spill, index, offset);
+    seal_close(spill->seal, &nonce, place, spill->page_size, header->tag);
+}
+
+/* Decrypts a raw page in place, which out->bytes becomes. */
+static int open_raw(const struct spill *spill, uint32_t index, uint32_t offset, char *place, struct record *out)
+{
+    const struct raw_header *header = raw_header_at(spill, index, offset);
+    struct seal_nonce nonce = nonce_at(spill, index, offset);
+    if (!header || seal_open(spill->seal, &nonce, place, spill->page_size, header->tag) != 0)
+        return -EBADMSG;
+    *out = (struct record){
+        .page = header->page, .bytes = place, .size = (uint32_t)spill->page_size, .codec = header->codec};
     return 0;
+}
+
+static int open_record(const struct spill *spill, uint32_t index, uint32_t offset, char *place, uint32_t size,
+                       struct record *out)
+{
+    return is_raw(spill, size) ? open_raw(spill, index, offset, place, out)
+                               : open_slot(spill, index, offset, place, size, out);
 }
 
 /* ---- store: planning extents ---- */
 
-/* One write: records [first, first + count) of the run, at `start` of segment `index`. Each record is counted in the
- * segment from the moment it is planned. */
+/* One write: records [first, first + count) of the run, at `start` of segment `index`: the summary and the slots in the
+ * run's order, and from `raw_at` on the raw pages in theirs: one gap, however a run mixes them, so that what a picked
+ * segment held fits into a fresh one. Each record is counted in the segment from the moment it is staged. */
 struct extent {
-    uint32_t index, start, size;
+    uint32_t index, start, size, raw_at;
     size_t first, count;
     char *staged;
 };
@@ -110,73 +165,104 @@ static void close_segment(struct spill *spill)
     spill->open = NONE;
 }
 
-static bool fits(const struct spill *spill, uint32_t at, uint32_t size)
+/* Claims a segment to append to. */
+static int open_segment(struct spill *spill)
 {
-    return at + size <= spill->segment_size && spill->space.segments[spill->open].stored < SPILL_SEGMENT_RECORDS;
-}
-
-/* Sees to an open segment with room for a summary and the record. */
-static int make_room(struct spill *spill, uint32_t size)
-{
-    if (spill->open != NONE && fits(spill, spill->open_at, SUMMARY_SIZE + size))
-        return 0;
-    close_segment(spill);
     uint32_t index;
     int error = spill_space_claim(&spill->space, spill->picked != NONE, &index);
     if (error)
         return error;
     spill->open = index;
     spill->open_at = 0;
-    return 0;
-}
-
-static void stage_record(struct spill *spill, struct extent *extent, const struct record *record, tier_handle *handle)
-{
-    struct summary *summary = (struct summary *)extent->staged;
-    uint32_t size = slot_size(record->size), offset = extent->start + extent->size;
-    seal_slot(spill, extent->index, offset, extent->staged + extent->size, record);
-    *handle = slot_handle(position_of(spill, extent->index, offset), size);
-    summary->units[extent->count++] = (uint16_t)(size / SLOT_UNIT);
-    extent->size += size;
-    spill->space.segments[extent->index].stored++;
-    spill_space_hold(&spill->space, extent->index, 1);
-}
-
-static void finish_extent(struct spill *spill, struct extent *extent)
-{
-    struct summary *summary = (struct summary *)extent->staged;
-    uint32_t padded = (uint32_t)block_ceil(extent->size);
-    memset(extent->staged + extent->size, 0, padded - extent->size);
-    extent->size = summary->size = padded;
-    summary->count = (uint32_t)extent->count;
-    for (size_t i = extent->count; i < SUMMARY_RECORDS; i++)
-        summary->units[i] = 0;
-    struct seal_nonce nonce = nonce_at(spill, extent->index, extent->start);
-    seal_close(spill->seal, &nonce, summary, SUMMARY_SIZE - SEAL_TAG_SIZE, summary->tag);
-    spill->open_at = spill->space.segments[extent->index].written = extent->start + padded;
+    error = spill_raw_prepare(&spill->raw, index);
+    if (error)
+        close_segment(spill);
+    return error;
 }
 
 static bool is_storable(const struct spill *spill, const struct record *record)
 {
-    return record->size > 0 && record->size <= spill->page_size;
+    return record->size > 0 && record->size <= spill->page_size && record->page >> RAW_PAGE_BITS == 0;
 }
 
-/* Plans one extent with records from run[first..n). */
-static int stage_extent(struct spill *spill, struct extent *extent, char *staged, const struct record *run,
-                        size_t first, size_t n, tier_handle *handles)
+/* Plans an extent at the end of the open segment, with as many records from run[first..n) as it has room for. */
+static struct extent plan_extent(const struct spill *spill, const struct record *run, size_t first, size_t n)
+{
+    struct extent extent = {.index = spill->open, .start = spill->open_at, .first = first};
+    size_t most = SPILL_SEGMENT_RECORDS - spill->space.segments[spill->open].stored;
+    uint32_t packed = SUMMARY_SIZE, raw = 0;
+    for (size_t i = first; i < n && extent.count < SUMMARY_RECORDS && extent.count < most; i++) {
+        if (!is_storable(spill, &run[i]))
+            break;
+        uint32_t size = size_of(spill, &run[i]);
+        *(is_raw(spill, size) ? &raw : &packed) += size;
+        uint32_t raw_at = (uint32_t)block_ceil(packed);
+        if (extent.start + raw_at + raw > spill->segment_size)
+            break;
+        extent.count++;
+        extent.raw_at = raw_at;
+        extent.size = raw_at + raw;
+    }
+    return extent;
+}
+
+static void stage_record(struct spill *spill, const struct extent *extent, uint32_t at, const struct record *record,
+                         tier_handle *handle)
+{
+    uint32_t offset = extent->start + at, size = size_of(spill, record);
+    if (is_raw(spill, size))
+        seal_raw(spill, extent->index, offset, extent->staged + at, record);
+    else
+        seal_slot(spill, extent->index, offset, extent->staged + at, record);
+    *handle = slot_handle(position_of(spill, extent->index, offset), size);
+    spill->space.segments[extent->index].stored++;
+    spill_space_hold(&spill->space, extent->index, 1);
+}
+
+static void seal_summary(const struct spill *spill, const struct extent *extent, struct summary *summary)
+{
+    summary->size = extent->size;
+    summary->count = (uint32_t)extent->count;
+    struct seal_nonce nonce = nonce_at(spill, extent->index, extent->start);
+    seal_close(spill->seal, &nonce, summary, SUMMARY_SIZE - SEAL_TAG_SIZE, summary->tag);
+}
+
+static void stage_extent(struct spill *spill, const struct extent *extent, const struct record *run,
+                         tier_handle *handles)
+{
+    struct summary *summary = (struct summary *)extent->staged;
+    uint32_t packed = SUMMARY_SIZE, raw = extent->raw_at;
+    size_t slots = 0;
+    for (size_t i = extent->first; i < extent->first + extent->count; i++) {
+        uint32_t size = size_of(spill, &run[i]), *at = is_raw(spill, size) ? &raw : &packed;
+        stage_record(spill, extent, *at, &run[i], &handles[i]);
+        if (at == &packed)
+            summary->units[slots++] = (uint16_t)(size / SLOT_UNIT);
+        *at += size;
+    }
+    for (; slots < SUMMARY_RECORDS; slots++)
+        summary->units[slots] = slots < extent->count ? (uint16_t)(spill->page_size / SLOT_UNIT) : 0;
+    memset(extent->staged + packed, 0, extent->raw_at - packed);
+    seal_summary(spill, extent, summary);
+    spill->open_at = spill->space.segments[extent->index].written = extent->start + extent->size;
+}
+
+/* Plans and stages one extent with records from run[first..n), in the open segment or in a new one. */
+static int next_extent(struct spill *spill, struct extent *extent, char *staged, const struct record *run, size_t first,
+                       size_t n, tier_handle *handles)
 {
     if (!is_storable(spill, &run[first]))
         return -EINVAL;
-    int error = make_room(spill, slot_size(run[first].size));
-    if (error)
-        return error;
-    *extent = (struct extent){
-        .index = spill->open, .start = spill->open_at, .size = SUMMARY_SIZE, .first = first, .staged = staged};
-    for (size_t i = first; i < n && extent->count < SUMMARY_RECORDS && is_storable(spill, &run[i]) &&
-                           fits(spill, extent->start + extent->size, slot_size(run[i].size));
-         i++)
-        stage_record(spill, extent, &run[i], &handles[i]);
-    finish_extent(spill, extent);
+    *extent = spill->open == NONE ? (struct extent){0} : plan_extent(spill, run, first, n);
+    if (extent->count == 0) {
+        close_segment(spill);
+        int error = open_segment(spill);
+        if (error)
+            return error;
+        *extent = plan_extent(spill, run, first, n);
+    }
+    extent->staged = staged;
+    stage_extent(spill, extent, run, handles);
     return 0;
 }
 
@@ -237,7 +323,7 @@ static int store_batch(struct spill *spill, const struct record *run, size_t n, 
     int no_room = 0;
     while (count < SPILL_IO_DEPTH && next < n && !no_room) {
         char *staged = spill->staging + count * spill->segment_size;
-        no_room = stage_extent(spill, &extents[count], staged, run, next, n, handles);
+        no_room = next_extent(spill, &extents[count], staged, run, next, n, handles);
         if (!no_room)
             next += extents[count++].count;
     }
@@ -259,23 +345,25 @@ static int spill_store(struct tier *tier, const struct record *run, size_t n, ti
 
 /* ---- load, release: any thread ---- */
 
-static uint32_t largest_slot(const struct spill *spill)
+static uint32_t largest_slot(size_t page_size)
 {
-    return slot_size((uint32_t)spill->page_size);
+    return slot_size((uint32_t)page_size - 1, (uint32_t)page_size);
 }
 
 /* Whether a handle names something that this spill could have written. */
 static bool is_ours(const struct spill *spill, tier_handle handle)
 {
     uint64_t position = slot_position(handle), end = position + slot_length(handle);
-    return handle >> TIER_HANDLE_BITS == 0 && slot_length(handle) > 0 && slot_length(handle) <= largest_slot(spill) &&
+    return handle >> TIER_HANDLE_BITS == 0 && slot_length(handle) > 0 &&
+           slot_length(handle) <= largest_slot(spill->page_size) &&
+           (!is_raw(spill, slot_length(handle)) || position == block_floor(position)) &&
            end <= position_of(spill, spill->space.limit, 0) &&
            position / spill->segment_size == (end - 1) / spill->segment_size;
 }
 
 size_t spill_scratch_size(size_t page_size)
 {
-    return (size_t)block_ceil(slot_size((uint32_t)page_size)) + SPILL_BLOCK;
+    return (size_t)block_ceil(largest_slot(page_size)) + SPILL_BLOCK;
 }
 
 /* How many of the wanted records, from the front, one read of at most `room` bytes from `start` on covers. */
@@ -299,8 +387,8 @@ static int open_wanted(struct spill *spill, const struct tier_item *wanted, uint
                        struct record *out)
 {
     uint64_t position = slot_position(wanted->handle);
-    if (open_slot(spill, (uint32_t)(position / spill->segment_size), (uint32_t)(position % spill->segment_size),
-                  (char *)scratch + (position - start), slot_length(wanted->handle), out) != 0 ||
+    if (open_record(spill, (uint32_t)(position / spill->segment_size), (uint32_t)(position % spill->segment_size),
+                    (char *)scratch + (position - start), slot_length(wanted->handle), out) != 0 ||
         (wanted->record.page != TIER_ANY_PAGE && out->page != wanted->record.page))
         return failed(spill, -EBADMSG);
     count(&spill->loads, 1);
@@ -407,11 +495,12 @@ static bool offer_extent(struct spill *spill, uint32_t index, uint32_t start, co
     bool whole = true;
     for (uint32_t i = 0; i < summary->count && *n < max; i++) {
         uint32_t size = summary->units[i] * (uint32_t)SLOT_UNIT;
-        if (size == 0 || size > start + summary->size - at)
+        at = place_after(spill, at, size);
+        if (size == 0 || at > start + summary->size || size > start + summary->size - at)
             return false;
         struct tier_item *item = &items[*n];
         item->handle = slot_handle(position_of(spill, index, at), size);
-        if (open_slot(spill, index, at, spill->picking + at, size, &item->record) == 0) {
+        if (open_record(spill, index, at, spill->picking + at, size, &item->record) == 0) {
             ++*n;
         } else {
             failed(spill, -EBADMSG);
@@ -473,7 +562,9 @@ static int spill_pick(struct tier *tier, enum tier_pick which, unsigned max_live
 
 static void spill_trim(struct tier *tier)
 {
-    spill_space_trim(&spill_of(tier)->space);
+    struct spill *spill = spill_of(tier);
+    spill_space_trim(&spill->space);
+    spill_raw_trim(&spill->raw, &spill->space);
 }
 
 /* ---- statistics, birth and death ---- */
@@ -528,6 +619,8 @@ static uint64_t file_limit(const struct spill_config *config, int fd)
 static int build(struct spill *spill, const struct spill_config *config)
 {
     int error = spill_space_init(&spill->space, &spill->file, spill->segment_size, file_limit(config, spill->file.fd));
+    if (!error)
+        error = spill_raw_init(&spill->raw, spill->space.limit, (uint32_t)(spill->segment_size / spill->page_size));
     if (error)
         return error;
     spill->capacity = config->max_bytes ? position_of(spill, spill->space.limit, 0) : UINT64_MAX;
@@ -571,6 +664,7 @@ void spill_free(struct tier *tier)
     struct spill *spill = spill_of(tier);
     if (spill->space.segments)
         spill_space_fini(&spill->space);
+    spill_raw_fini(&spill->raw);
     spill_file_close(&spill->file);
     seal_free(spill->seal);
     if (spill->staging)

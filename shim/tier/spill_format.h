@@ -1,8 +1,13 @@
 /*
  * spill_format.h: what the spill's segments look like.
  *
- * segment = extent*; extent = summary, slot*, padding to SPILL_BLOCK, and starts at a multiple of SPILL_BLOCK.
- * Summary and slots start at multiples of SLOT_UNIT and are sealed, the tag last; nothing of it is plain.
+ * segment = extent*; extent = summary, slot*, padding to SPILL_BLOCK, raw page*, and starts at a multiple of
+ * SPILL_BLOCK. Summary and slots start at multiples of SLOT_UNIT and are sealed, the tag last; nothing of it is plain.
+ *
+ * A raw page, a record as large as a page of memory, is ciphertext only and lies in whole blocks: with its header and
+ * tag around it, reading it back would take one block more. They stay in memory instead (spill_raw.h), where nobody
+ * changes them, so what is read must be what was written under that header. The page's number is kept there and not
+ * authenticated with the content, because who moved a page's record to another page asks for it without its number.
  */
 #ifndef VP_TIER_SPILL_FORMAT_H
 #define VP_TIER_SPILL_FORMAT_H
@@ -38,11 +43,24 @@ struct slot_header {
 };
 _Static_assert(sizeof(struct slot_header) == 16, "no padding: every byte is written");
 
-/* Bytes of the slot for a record of `size` bytes. */
-static inline uint32_t slot_size(uint32_t size)
+#define RAW_PAGE_BITS 56
+
+/* What a raw page has in memory instead of in a slot. */
+struct raw_header {
+    uint64_t page : RAW_PAGE_BITS, codec : 8;
+    uint8_t tag[SEAL_TAG_SIZE];
+};
+_Static_assert(sizeof(struct raw_header) == 24, "memory for each page on the disk");
+
+/* Bytes of the slot for a record of `size` bytes. `page_size` bytes are a raw page and nothing else: the few sizes
+ * whose slot would be as long have it a unit longer (codecs gain more than that, or leave the page raw). */
+static inline uint32_t slot_size(uint32_t size, uint32_t page_size)
 {
+    if (size == page_size)
+        return page_size;
     uint32_t bytes = (uint32_t)sizeof(struct slot_header) + size + SEAL_TAG_SIZE;
-    return (bytes + SLOT_UNIT - 1) & ~(SLOT_UNIT - 1u);
+    uint32_t units = (bytes + SLOT_UNIT - 1) / SLOT_UNIT;
+    return units * SLOT_UNIT == page_size ? page_size + SLOT_UNIT : units * SLOT_UNIT;
 }
 
 /* A handle is where in the file, in units, and how many units: a load knows what to read without looking anything up.

@@ -83,6 +83,11 @@ bool spill_space_is_mine(const struct spill_space *space)
     return os_process_id() == space->process;
 }
 
+bool spill_space_is_needed(const struct spill_space *space, uint32_t index)
+{
+    return part_of(space->mine, index) != 0;
+}
+
 uint32_t spill_space_sole(const struct spill_space *space, uint32_t index)
 {
     uint32_t mine = part_of(space->mine, index);

@@ -83,6 +83,9 @@ void spill_space_hold(struct spill_space *space, uint32_t index, uint32_t count)
 /** Counts `count` fewer; at zero the segment is anybody's. */
 void spill_space_drop(struct spill_space *space, uint32_t index, uint32_t count);
 
+/** Whether this process has records or holds in a segment. */
+bool spill_space_is_needed(const struct spill_space *space, uint32_t index);
+
 /** Records and holds of this process in a segment; 0 when another process needs any record in it. */
 uint32_t spill_space_sole(const struct spill_space *space, uint32_t index);
 

@@ -26,7 +26,7 @@ typedef uint64_t tier_handle;
 #define TIER_ANY_PAGE UINT64_MAX
 
 struct record {
-    uint64_t page;     /* page number in the arena; kept with the record and checked when it is read back */
+    uint64_t page;     /* page number in the arena (under 2^56); kept with the record, checked when it is read back */
     const void *bytes; /* the encoded content */
     uint32_t size;     /* bytes at `bytes`: 1 to the engine's page size */
     uint8_t codec;     /* enum codec_id; opaque to the tier */

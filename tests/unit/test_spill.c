@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,9 @@ static struct {
     bool write_past_half; /* a failing write leaves its first half behind */
     bool no_ring;         /* io_uring is refused */
     uint64_t punched, allocated;
+    unsigned reads, writes;       /* that were asked for */
+    uint64_t read_at, read_bytes; /* the last read */
+    uint64_t write_bytes;         /* all writes */
 } disk;
 
 static void disk_reset(void)
@@ -72,6 +76,10 @@ static void disk_write_one(void *context, void *state, int fd, struct spill_writ
 
 static void disk_write(void *context, void *state, int fd, struct spill_write *batch, size_t n)
 {
+    for (size_t i = 0; i < n; i++) {
+        disk.writes++;
+        disk.write_bytes += batch[i].size;
+    }
     if (!disk.short_io && disk.writes_left < 0) {
         spill_io_default.write(context, state, fd, batch, n);
         return;
@@ -82,6 +90,9 @@ static void disk_write(void *context, void *state, int fd, struct spill_write *b
 
 static ssize_t disk_read(void *context, int fd, void *buffer, size_t size, uint64_t offset)
 {
+    disk.reads++;
+    disk.read_at = offset;
+    disk.read_bytes = size;
     if (disk.read_error)
         return disk.read_error;
     if (disk.short_io && disk.tick++ % 3 == 0)
@@ -564,7 +575,7 @@ Test(spill, plaintext_never_reaches_the_file)
     struct record run[40];
     tier_handle handles[40];
     for (uint64_t i = 0; i < 40; i++)
-        run[i] = (struct record){.page = 0x7061676500000000 + i, .bytes = bytes, .size = PAGE, .codec = 1};
+        run[i] = (struct record){.page = 0x70616765000000 + i, .bytes = bytes, .size = PAGE, .codec = 1};
     cr_assert_eq(model.tier->ops->store(model.tier, run, 40, handles), 40);
     ssize_t got;
     size_t total = 0;
@@ -639,6 +650,389 @@ Test(spill, cleaning_ends_although_a_slot_is_damaged)
     int picks = 0;
     while (model_clean(&model, PICK_EMPTIEST, 100, true) != 0)
         cr_assert_lt(++picks, 100, "the same damaged segment again and again");
+    end_model(&model);
+}
+
+/* ---- raw pages ---- */
+
+/* What fits into a segment behind its summary. */
+#define RAW_PER_SEGMENT ((SEGMENT - 4096) / PAGE)
+
+static uint64_t position_of(tier_handle handle)
+{
+    return (handle >> 11) * 64;
+}
+
+/* Pages first to first + n - 1, at version 1, by one call. */
+static void store_raw(struct model *model, uint64_t first, size_t n, tier_handle *handles)
+{
+    char *bytes = malloc(n * PAGE);
+    struct record *run = calloc(n, sizeof(*run));
+    model->raw = true;
+    for (size_t i = 0; i < n; i++)
+        run[i] = model_record(model, first + i, 1, bytes + i * PAGE);
+    int stored = model->tier->ops->store(model->tier, run, n, handles);
+    cr_assert_eq(stored, (int)n, "%d", stored);
+    free(run);
+    free(bytes);
+}
+
+static int load_raw(struct model *model, uint64_t page, tier_handle handle)
+{
+    struct record got;
+    int error = model->tier->ops->load(model->tier, page, handle, model->scratch, &got);
+    if (!error)
+        cr_assert(model_matches(model, page, 1, &got), "page %llu has wrong bytes", (unsigned long long)page);
+    return error;
+}
+
+Test(spill, a_raw_page_is_read_in_whole_blocks_of_its_own)
+{
+    enum { N = 2 * RAW_PER_SEGMENT };
+    static tier_handle handles[N];
+    struct model model;
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, N, handles);
+    cr_assert_eq(disk.writes, 2, "one write a segment");
+    cr_assert_eq(disk.write_bytes, (uint64_t)N * PAGE + 2 * 4096, "the pages and one block a segment");
+    for (uint64_t i = 0; i < N; i++) {
+        disk.reads = 0;
+        cr_assert_eq(load_raw(&model, i + 1, handles[i]), 0);
+        cr_assert_eq(disk.reads, 1);
+        cr_assert_eq(disk.read_bytes, PAGE);
+        cr_assert_eq(disk.read_at, position_of(handles[i]));
+        cr_assert_eq(disk.read_at % 4096, 0);
+    }
+    struct tier_stats stats = model_stats(&model);
+    cr_assert_eq(stats.bytes, (uint64_t)N * PAGE);
+    cr_assert_eq(stats.bytes_read, (uint64_t)N * PAGE);
+    cr_assert_eq(stats.bytes_written, disk.write_bytes);
+    end_model(&model);
+}
+
+Test(spill, neighbouring_raw_pages_come_by_one_read)
+{
+    enum { N = 8 };
+    struct model model;
+    tier_handle handles[N];
+    struct tier_item wanted[N];
+    struct record got[N];
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, N, handles);
+    for (uint64_t i = 0; i < N; i++)
+        wanted[i] = (struct tier_item){.record.page = i + 1, .handle = handles[i]};
+    char *scratch = aligned_alloc(4096, N * PAGE);
+    cr_assert_eq(model.tier->ops->load_run(model.tier, wanted, N, scratch, N * PAGE, got), N);
+    cr_assert_eq(disk.reads, 1);
+    cr_assert_eq(disk.read_bytes, N * PAGE);
+    for (uint64_t i = 0; i < N; i++)
+        cr_assert(model_matches(&model, i + 1, 1, &got[i]));
+    cr_assert_eq(model.tier->ops->load_run(model.tier, wanted, N, scratch, 3 * PAGE, got), 3, "as many as fit");
+    wanted[2].record.page = 77;
+    cr_assert_eq(model.tier->ops->load_run(model.tier, wanted, N, scratch, N * PAGE, got), 2, "up to a wrong one");
+    free(scratch);
+    end_model(&model);
+}
+
+Test(spill, a_flipped_bit_anywhere_in_a_raw_page_is_found)
+{
+    struct model model;
+    tier_handle handles[3];
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, 3, handles);
+    for (long bit = 0; bit < PAGE * 8; bit += 2 * (PAGE / 4096) - 1) { /* every one of a small page */
+        disk.flip_bit = bit;
+        cr_assert_eq(load_raw(&model, 2, handles[1]), -EBADMSG, "bit %ld", bit);
+    }
+    disk.flip_bit = -1;
+    for (uint64_t i = 0; i < 3; i++)
+        cr_assert_eq(load_raw(&model, i + 1, handles[i]), 0);
+    end_model(&model);
+}
+
+static void read_raw(const struct model *model, tier_handle handle, void *block)
+{
+    cr_assert_eq(pread(file_of(model), block, PAGE, (off_t)position_of(handle)), PAGE);
+}
+
+static void write_raw(const struct model *model, tier_handle handle, const void *block)
+{
+    cr_assert_eq(pwrite(file_of(model), block, PAGE, (off_t)position_of(handle)), PAGE);
+}
+
+Test(spill, exchanged_raw_pages_are_found)
+{
+    enum { N = RAW_PER_SEGMENT + 1 };
+    static _Alignas(4096) char blocks[2][PAGE];
+    static tier_handle handles[N];
+    struct model model;
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, N, handles);
+    cr_assert_eq(position_of(handles[0]) % SEGMENT, position_of(handles[N - 1]) % SEGMENT, "the same place elsewhere");
+    for (int other = 1; other < N; other += N - 2) { /* the neighbour, and that one */
+        read_raw(&model, handles[0], blocks[0]);
+        read_raw(&model, handles[other], blocks[1]);
+        write_raw(&model, handles[0], blocks[1]);
+        write_raw(&model, handles[other], blocks[0]);
+        cr_assert_eq(load_raw(&model, 1, handles[0]), -EBADMSG);
+        cr_assert_eq(load_raw(&model, (uint64_t)other + 1, handles[other]), -EBADMSG);
+        write_raw(&model, handles[0], blocks[0]);
+        write_raw(&model, handles[other], blocks[1]);
+    }
+    for (uint64_t i = 0; i < N; i++)
+        cr_assert_eq(load_raw(&model, i + 1, handles[i]), 0);
+    end_model(&model);
+}
+
+/* The same page with the same content at the same place, once more: what was there before is not it, nor are halves. */
+Test(spill, stale_and_torn_raw_pages_are_found)
+{
+    static _Alignas(4096) char old[PAGE], now[PAGE];
+    struct model model;
+    tier_handle handle, again;
+    make_model(&model, 2 * SEGMENT, 1);
+    store_raw(&model, 1, 1, &handle);
+    read_raw(&model, handle, old);
+    model.tier->ops->release(model.tier, handle);
+    int tries = 0;
+    for (store_raw(&model, 1, 1, &again); again != handle; store_raw(&model, 1, 1, &again)) {
+        model.tier->ops->release(model.tier, again);
+        cr_assert_lt(++tries, 1000, "the test is to come by the same place again");
+    }
+    read_raw(&model, again, now);
+    cr_assert_eq(load_raw(&model, 1, again), 0);
+    for (size_t at = 0; at < PAGE; at += 64)
+        cr_assert_neq(memcmp(old + at, now + at, 64), 0, "no nonce twice");
+    write_raw(&model, again, old);
+    cr_assert_eq(load_raw(&model, 1, again), -EBADMSG, "stale");
+    memcpy(old, now, PAGE / 2);
+    write_raw(&model, again, old);
+    cr_assert_eq(load_raw(&model, 1, again), -EBADMSG, "torn");
+    write_raw(&model, again, now);
+    cr_assert_eq(load_raw(&model, 1, again), 0);
+    end_model(&model);
+}
+
+Test(spill, a_raw_page_is_bound_to_its_number_and_place)
+{
+    struct model model;
+    struct record got;
+    tier_handle handles[2];
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, 2, handles);
+    const struct tier_ops *ops = model.tier->ops;
+    cr_assert_eq(load_raw(&model, 2, handles[0]), -EBADMSG);
+    cr_assert_eq(load_raw(&model, 1, handles[1]), -EBADMSG);
+    cr_assert_eq(ops->load(model.tier, TIER_ANY_PAGE, handles[1], model.scratch, &got), 0);
+    cr_assert(model_matches(&model, 2, 1, &got), "and says which it was");
+    tier_handle block = 64 << 11, unit = 1 << 11;
+    tier_handle wrong[] = {handles[0] - block,     handles[1] + block, handles[0] + unit,
+                           handles[0] + 32 * unit, handles[0] + 1,     handles[0] + SEGMENT / 64 * unit,
+                           handles[0] - 1};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+        cr_assert_eq(ops->load(model.tier, 1, wrong[i], model.scratch, &got), -EBADMSG, "handle %zu", i);
+    struct record record = {.page = UINT64_C(1) << 56, .bytes = model.scratch, .size = PAGE, .codec = 1};
+    cr_assert_eq(ops->store(model.tier, &record, 1, handles), -EINVAL, "a number that could not be kept");
+    end_model(&model);
+}
+
+/* Sizes of which a slot would be as long as a page, or nearly, are no raw pages. */
+Test(spill, records_almost_as_large_as_a_page_are_kept)
+{
+    static char bytes[PAGE];
+    struct model model;
+    struct record got;
+    make_model(&model, ROOM(8), 1);
+    model_content(1, 1, bytes, PAGE);
+    for (uint32_t size = PAGE - 140; size <= PAGE; size++) {
+        struct record record = {.page = size, .bytes = bytes, .size = size, .codec = 2};
+        tier_handle handle;
+        cr_assert_eq(model.tier->ops->store(model.tier, &record, 1, &handle), 1);
+        cr_assert_eq(model.tier->ops->load(model.tier, size, handle, model.scratch, &got), 0);
+        cr_assert(got.page == size && got.size == size && got.codec == 2 && memcmp(got.bytes, bytes, size) == 0);
+    }
+    end_model(&model);
+}
+
+/* Runs of raw and compressed records, turn by turn and at random: each is found, also by cleaning. */
+Test(spill, raw_and_compressed_records_share_runs_and_segments)
+{
+    enum { N = 200 };
+    static char bytes[N][PAGE];
+    static struct record run[N];
+    static tier_handle handles[N];
+    struct model model;
+    struct record got;
+    make_model(&model, ROOM(8), 1);
+    for (unsigned pattern = 0; pattern < 16; pattern++) {
+        for (uint64_t i = 0; i < N; i++) {
+            bool raw = pattern < 2 ? i % 2 == pattern : model_random(&model.random) % 16 < pattern;
+            uint32_t size = raw ? PAGE : 1 + (uint32_t)model_random(&model.random) % (PAGE * 7 / 8);
+            run[i] = (struct record){.page = 1000 + i, .bytes = bytes[i], .size = size, .codec = (uint8_t)(1 + i % 3)};
+            model_content(i, pattern, bytes[i], size);
+        }
+        cr_assert_eq(model.tier->ops->store(model.tier, run, N, handles), N);
+        for (int i = 0; i < N; i++) {
+            uint64_t position = position_of(handles[i]), length = (handles[i] & 2047) * 64;
+            cr_assert_eq(model.tier->ops->load(model.tier, run[i].page, handles[i], model.scratch, &got), 0);
+            cr_assert(got.size == run[i].size && got.codec == run[i].codec);
+            cr_assert_eq(memcmp(got.bytes, bytes[i], got.size), 0);
+            if (run[i].size == PAGE)
+                cr_assert(position % 4096 == 0 && length == PAGE);
+            for (int j = 0; j < i; j++) /* and none lies over another */
+                cr_assert(position_of(handles[j]) >= position + length ||
+                          position >= position_of(handles[j]) + (handles[j] & 2047) * 64);
+        }
+        for (int i = 0; i < N; i++)
+            model.tier->ops->release(model.tier, handles[i]);
+    }
+    cr_assert_eq(model_stats(&model).errors, 0);
+    end_model(&model);
+}
+
+/* Two segments, the first as full as it gets of raw pages and some slots: it moves into the other, whole. */
+Test(spill, cleaning_moves_a_full_segment_of_raw_pages)
+{
+    enum { RAW = RAW_PER_SEGMENT - 1, SLOTS = 8, N = RAW + SLOTS };
+    static char bytes[N][PAGE];
+    static struct record run[N];
+    static tier_handle handles[N], moved[N];
+    struct model model;
+    struct record got;
+    make_model(&model, 2 * SEGMENT, 1);
+    const struct tier_ops *ops = model.tier->ops;
+    for (uint64_t i = 0; i < N; i++) {
+        bool raw = i % 2 == 0 || i / 2 >= SLOTS;
+        run[i] = (struct record){.page = 1 + i, .bytes = bytes[i], .size = raw ? PAGE : PAGE / 10, .codec = 1};
+        model_content(i, 1, bytes[i], run[i].size);
+    }
+    cr_assert_eq(ops->store(model.tier, run, N, handles), N);
+    cr_assert_eq(disk.writes, 1, "all of it is in one segment");
+    struct record last = {.page = 999, .bytes = bytes[0], .size = PAGE, .codec = 1};
+    tier_handle filler;
+    cr_assert_eq(ops->store(model.tier, &last, 1, &filler), -ENOSPC, "one segment is kept back");
+    cr_assert_eq(ops->pick(model.tier, PICK_EMPTIEST, 101, model.items, model.max_items), N);
+    static struct record moving[N];
+    for (int i = 0; i < N; i++) {
+        uint64_t at = model.items[i].record.page - 1;
+        cr_assert_eq(model.items[i].handle, handles[at]);
+        cr_assert_eq(model.items[i].record.size, run[at].size);
+        cr_assert_eq(memcmp(model.items[i].record.bytes, bytes[at], run[at].size), 0);
+        moving[i] = model.items[i].record;
+    }
+    cr_assert_eq(ops->store(model.tier, moving, N, moved), N);
+    uint64_t order[N];
+    for (int i = 0; i < N; i++) {
+        order[i] = model.items[i].record.page;
+        ops->release(model.tier, model.items[i].handle);
+    }
+    ops->pick_done(model.tier);
+    for (int i = 0; i < N; i++) {
+        cr_assert_eq(ops->load(model.tier, order[i], moved[i], model.scratch, &got), 0);
+        cr_assert_eq(memcmp(got.bytes, bytes[order[i] - 1], got.size), 0);
+    }
+    end_model(&model);
+}
+
+/* One that is damaged is left out, and the others of its segment are offered. */
+Test(spill, cleaning_leaves_out_a_damaged_raw_page)
+{
+    enum { N = RAW_PER_SEGMENT };
+    static tier_handle handles[N + 1];
+    struct model model;
+    make_model(&model, ROOM(8), 1);
+    store_raw(&model, 1, N, handles);
+    store_raw(&model, N + 1, 1, handles + N); /* closes that segment */
+    flip_in_file(file_of(&model), position_of(handles[3]) + 7, 7);
+    int n = model.tier->ops->pick(model.tier, PICK_OLDEST, 100, model.items, model.max_items);
+    cr_assert_eq(n, N - 1);
+    for (int i = 0; i < n; i++) {
+        cr_assert_neq(model.items[i].record.page, 4);
+        cr_assert(model_matches(&model, model.items[i].record.page, 1, &model.items[i].record));
+    }
+    model.tier->ops->pick_done(model.tier);
+    cr_assert_eq(load_raw(&model, 4, handles[3]), -EBADMSG);
+    end_model(&model);
+}
+
+Test(spill, overwriting_raw_pages_with_cleaning_loses_none)
+{
+    struct model model;
+    make_model(&model, ROOM(8), 1300);
+    model.raw = true;
+    for (int step = 0; step < 400; step++) {
+        disk.short_io = step % 100 == 99;
+        model_store_cleaning(&model, 50);
+    }
+    model_verify_all(&model);
+    cr_assert_eq(model_stats(&model).errors, 0);
+    end_model(&model);
+}
+
+/* Private memory; what libraries map comes and goes. */
+static uint64_t resident(void)
+{
+    unsigned long long kilobytes = 0;
+    char line[256];
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    while (file && fgets(line, sizeof(line), file) && sscanf(line, "Anonymous: %llu", &kilobytes) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
+}
+
+/* 24 bytes for each page that the file has room for, however often that is used; given back by trim. */
+Test(spill, memory_for_raw_pages_follows_the_file)
+{
+    enum { N = 20480 };
+    static tier_handle handles[N];
+    struct model model;
+    tier_handle kept;
+    make_model(&model, ROOM(512), 1);
+    memset(handles, 1, sizeof(handles));
+    store_raw(&model, 1, 1, &kept); /* so that nothing else is used for the first time */
+    uint64_t before = resident(), full = 0, headers = 0;
+    for (int round = 0; round < 6; round++) {
+        for (size_t i = 0; i < N; i += 32)
+            store_block(&model, 1 + i, handles + i);
+        full = resident() - before;
+        headers = 24 * model_stats(&model).held_bytes / PAGE;
+        cr_assert_geq(full, 24 * N * 3 / 4);
+        cr_assert_leq(full, headers + headers / 4, "round %d", round);
+        for (size_t i = 0; i < N; i++)
+            model.tier->ops->release(model.tier, handles[i]);
+    }
+    model.tier->ops->trim(model.tier);
+    cr_assert_lt(resident() - before, full * 2 / 3);
+    cr_assert_eq(load_raw(&model, 1, kept), 0, "what is needed stays");
+    store_raw(&model, 1, 32, handles);
+    for (uint64_t i = 0; i < 32; i++)
+        cr_assert_eq(load_raw(&model, i + 1, handles[i]), 0);
+    end_model(&model);
+}
+
+Test(spill, without_memory_for_raw_pages_nothing_is_stored)
+{
+    static char bytes[PAGE];
+    struct model model;
+    struct record record = {.page = 1, .bytes = bytes, .size = PAGE, .codec = 1}, got;
+    struct rlimit limit, none;
+    tier_handle handle;
+    make_model(&model, 2 * SEGMENT, 1);
+    const struct tier_ops *ops = model.tier->ops;
+    getrlimit(RLIMIT_AS, &limit);
+    none = limit;
+    none.rlim_cur = 4096;
+    for (int i = 0; i < 3; i++) {
+        setrlimit(RLIMIT_AS, &none);
+        int stored = ops->store(model.tier, &record, 1, &handle);
+        setrlimit(RLIMIT_AS, &limit);
+        cr_assert_eq(stored, -ENOMEM);
+    }
+    cr_assert_eq(model_stats(&model).records, 0);
+    cr_assert_eq(ops->store(model.tier, &record, 1, &handle), 1, "and no segment is lost");
+    cr_assert_eq(ops->load(model.tier, 1, handle, model.scratch, &got), 0);
     end_model(&model);
 }
 
@@ -775,10 +1169,12 @@ static void rewrite_and_verify(struct model *model, int rounds)
     model_verify_all(model);
 }
 
-Test(spill, parent_and_child_share_the_file_without_overlap)
+/* So few pages that both find room without cleaning at the same time, for which there is one segment. */
+static void share_the_file(bool raw, size_t pages)
 {
     struct model model;
-    make_model(&model, ROOM(32), 1000);
+    make_model(&model, ROOM(32), pages);
+    model.raw = raw;
     for (int i = 0; i < 30; i++)
         cr_assert_eq(model_store(&model, 32), 32);
     spill_before_fork(model.tier);
@@ -805,11 +1201,22 @@ Test(spill, parent_and_child_share_the_file_without_overlap)
     end_model(&model);
 }
 
-Test(spill, a_child_keeps_what_the_parent_releases)
+Test(spill, parent_and_child_share_the_file_without_overlap)
+{
+    share_the_file(false, 1000);
+}
+
+Test(spill, parent_and_child_share_the_file_with_raw_pages)
+{
+    share_the_file(true, 500);
+}
+
+static void child_keeps(bool raw)
 {
     struct model model;
     int go[2];
     make_model(&model, ROOM(8), 500);
+    model.raw = raw;
     for (int i = 0; i < 15; i++)
         cr_assert_eq(model_store(&model, 32), 32);
     cr_assert_eq(pipe(go), 0);
@@ -832,6 +1239,69 @@ Test(spill, a_child_keeps_what_the_parent_releases)
     int status = -1;
     waitpid(child, &status, 0);
     cr_assert_eq(status, 0);
+    end_model(&model);
+}
+
+Test(spill, a_child_keeps_what_the_parent_releases)
+{
+    child_keeps(false);
+}
+
+Test(spill, a_child_keeps_raw_pages_that_the_parent_releases)
+{
+    child_keeps(true);
+}
+
+/* The segment that is open at the fork goes on in the parent, and in both each writes where the other had or has
+ * written: what the child knows of a segment is as of the fork, until it claims it itself. */
+Test(spill, raw_pages_outlive_a_fork_in_a_segment_that_goes_on)
+{
+    enum { N = 4 };
+    struct model model;
+    tier_handle before[N], after[N];
+    int go[2], ready[2];
+    make_model(&model, 6 * SEGMENT, 1);
+    store_raw(&model, 1, N, before);
+    cr_assert(pipe(go) == 0 && pipe(ready) == 0);
+    spill_before_fork(model.tier);
+    pid_t child = fork();
+    char byte = 0;
+    if (child == 0) {
+        close(go[1]);
+        spill_after_fork_child(model.tier);
+        tier_handle own[N];
+        store_raw(&model, 50, N, own);
+        if (write(ready[1], "x", 1) != 1 || read(go[0], &byte, 1) != 1)
+            _exit(2);
+        for (uint64_t i = 0; i < N; i++)
+            if (load_raw(&model, 1 + i, before[i]) != 0 || load_raw(&model, 50 + i, own[i]) != 0)
+                _exit(3);
+        int n = model.tier->ops->pick(model.tier, PICK_OLDEST, 100, model.items, model.max_items);
+        for (int i = 0; i < n; i++)
+            if (model.items[i].record.page > N) /* what the parent wrote later is not the child's */
+                _exit(4);
+        _exit(n == N ? 0 : 5);
+    }
+    close(ready[1]);
+    spill_after_fork_parent(model.tier);
+    store_raw(&model, 1 + N, N, after);
+    cr_assert_eq(position_of(after[0]) / SEGMENT, position_of(before[0]) / SEGMENT, "the same segment");
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    for (uint64_t i = 0; i < N; i++) {
+        cr_assert_eq(load_raw(&model, 1 + i, before[i]), 0);
+        cr_assert_eq(load_raw(&model, 1 + N + i, after[i]), 0);
+        model.tier->ops->release(model.tier, before[i]);
+        model.tier->ops->release(model.tier, after[i]);
+    }
+    for (int i = 0; i < 200; i++) { /* through all that is free */
+        store_raw(&model, 100, N, after);
+        for (uint64_t j = 0; j < N; j++)
+            model.tier->ops->release(model.tier, after[j]);
+    }
+    cr_assert_eq(write(go[1], "x", 1), 1);
+    int status = -1;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0, "the child says %d", WEXITSTATUS(status));
     end_model(&model);
 }
 

@@ -28,6 +28,7 @@ struct model {
     struct tier_item *items;
     size_t max_items;
     uint64_t live_bytes; /* of records */
+    bool raw;            /* nothing compresses */
 };
 
 /* splitmix64 (Steele, Lea, Flood, OOPSLA 2014). */
@@ -48,7 +49,7 @@ static inline uint32_t model_size(const struct model *model, uint64_t page, uint
 {
     uint64_t state = model_seed(page, version);
     uint64_t draw = model_random(&state);
-    if (draw % 8 == 0)
+    if (model->raw || draw % 8 == 0)
         return (uint32_t)model->page_size; /* what does not compress */
     if (draw % 8 == 1)
         return 1 + (uint32_t)(draw >> 8) % 64; /* what hardly needs storing */
