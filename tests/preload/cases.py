@@ -202,7 +202,7 @@ ZSTD = 'zstd -q -3 --long=27 -c "$INPUT/text" > text.zst && zstd -qdc --long=27 
 TAR = 'tar -cf - -C "$INPUT" tree | zstd -q | zstd -dq | tar -xf - && diff -r "$INPUT/tree" tree && rm -r tree && echo same'
 
 
-JAVA = f'javac -d . {PROGRAMS}/Big.java; java -Xmx800m -XX:+Use%sGC -cp . Big %d; rm *.class'
+JAVA = f'javac -d . {PROGRAMS}/Big.java; java -Xmx%s -XX:+Use%sGC -cp . Big %d; rm *.class'
 SQLITE = """
 sqlite3 :memory: "
 CREATE TABLE t(a INTEGER, b TEXT);
@@ -317,14 +317,14 @@ CASES = {
 
     # Those that map their memory themselves, with data of at least three times the budget.
     "java_serial": Case(
-        shell(JAVA % ("Serial", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False,
+        shell(JAVA % ("800m", "Serial", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False,
         above_cap=True, ci="ram128@nobody", soak="lazy ram128:uffd-thread"),
     "java_g1": Case(
-        shell(JAVA % ("G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
+        shell(JAVA % ("800m", "G1", 400_000)), needs=("java", "javac"), outside=600, timeout=200, stderr=False, above_cap=True,
         ci="ram128", soak="lazy ram128@nobody"),
     # Its heap is shared memory at addresses that it insists on: not paged.
     "java_z": Case(
-        shell(JAVA % ("Z", 100_000)), needs=("java", "javac"), outside=1000, timeout=200, stderr=False, above_cap=True,
+        shell(JAVA % ("800m", "Z", 100_000)), needs=("java", "javac"), outside=1000, timeout=200, stderr=False, above_cap=True,
         ci="lazy:uffd-signal@nobody", soak="default lazy ram128"),
     "redis": Case(
         lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "90000"], needs=("redis-server",),
@@ -603,6 +603,17 @@ CASES = {
         lambda context: ["../map", "30000000"], prepare=cpp_map, needs=("g++",), outside=600, timeout=900, above_cap=True,
         options=("--small",), environment={"LD_PRELOAD": library}, libraries=(library,), soak="ram512@nobody")
        for name, library in (("mimalloc", "libmimalloc.so.2"), ("jemalloc", "libjemalloc.so.2"))},
+    **{f"java_{name.lower()}_2g": Case(
+        shell(JAVA % ("3g", name, 2_000_000)), needs=("java", "javac"), outside=600, timeout=900, stderr=False, above_cap=True,
+        soak="ram512@nobody")
+       for name in ("Serial", "G1")},
+    **{f"dictionary_large{suffix}": Case(
+        lambda context: ["python3", str(PROGRAMS / "dictionary.py"), "20000000"], outside=600, timeout=900, above_cap=True,
+        options=options, libraries=libraries, soak="ram512@nobody")
+       for suffix, options, libraries in (("", (), ()), ("_small", ("--small",), ("libmimalloc.so.2",)))},
+    "memcached": Case(
+        lambda context: ["python3", str(PROGRAMS / "memcached_session.py"), "800000"], needs=("memcached",), outside=600,
+        timeout=900, stderr=False, above_cap=True, soak="ram256@nobody"),
     "sort_1g": Case(
         lambda context: ["sort", "-S", "1500M", "--parallel=2", "-o", "sorted", "../text"],
         prepare=lambda context: text_lines(context, 1_000_000, 999), touched=1000, outside=6, timeout=600,
@@ -619,6 +630,11 @@ CASES = {
         lambda context: ["stress-ng", "--vm", "1", "--vm-bytes", "1g", "--vm-method", "all", "--verify", "-t", "60",
                          "--temp-path", ".", "-q"], expect=says(""), needs=("stress-ng",), stderr=False, outside=2000,
         huge=True, timeout=200, soak="ram256"),
+    **{f"stress_ng_{name}": Case(
+        shell(f"stress-ng --{name} 1 {size} --verify -t 30 --temp-path . -q"), expect=says(""), needs=("stress-ng",),
+        stderr=False, outside=2000, huge=True, above_cap=True, timeout=200, soak="ram256@nobody")
+       for name, size in (("mmap", "--mmap-bytes 1g"), ("mremap", "--mremap-bytes 1g"), ("malloc", "--malloc-bytes 64m"),
+                          ("brk", "--brk-ops 100000"))},
 }
 
 

@@ -21,8 +21,8 @@ import cases
 
 MODES = ("lazy", "floor", "lazy64")
 TRAPS = ("uffd-signal", "mprotect", "uffd-thread")
-LONG = ("torture*", "soak_*", "sort_1g", "numpy_sort", "memtester", "stress_ng", "convert", "redis_million", "sqlite_large",
-        "map_mimalloc", "map_jemalloc", "map_fuzz_million")
+LONG = ("torture*", "soak_*", "java_*_2g", "dictionary_large*", "memcached", "stress_ng*", "sort_1g", "numpy_sort", "memtester",
+        "convert", "redis_million", "sqlite_large", "map_mimalloc", "map_jemalloc", "map_fuzz_million")
 BUDGETED = ("tree_*", "spill_*")  # say nothing without a budget
 # MiB of a budget that has room for what there is besides: eight processes, page tables of 16 GiB.
 ROOM = {"tree_*": 256, "spill_none": 64, "many_ranges_100k": 256, "sparse_touch": 64}
