@@ -612,8 +612,8 @@ CASES = {
         options=options, libraries=libraries, soak="ram512@nobody")
        for suffix, options, libraries in (("", (), ()), ("_small", ("--small",), ("libmimalloc.so.2",)))},
     "memcached": Case(
-        lambda context: ["python3", str(PROGRAMS / "memcached_session.py"), "800000"], needs=("memcached",), outside=600,
-        timeout=900, stderr=False, above_cap=True, soak="ram256@nobody"),
+        lambda context: ["python3", str(PROGRAMS / "memcached_session.py"), "800000"], needs=("memcached",),
+        expect=says(2 * "200000 answers right\n"), outside=600, timeout=900, stderr=False, above_cap=True, soak="ram256@nobody"),
     "sort_1g": Case(
         lambda context: ["sort", "-S", "1500M", "--parallel=2", "-o", "sorted", "../text"],
         prepare=lambda context: text_lines(context, 1_000_000, 999), touched=1000, outside=6, timeout=600,

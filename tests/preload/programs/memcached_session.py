@@ -15,7 +15,7 @@ ASKED = 200_000
 
 
 def value(item, generation):
-    return (b"%d.%d-" % (item, generation) * 150)[:1000]
+    return (b"%d.%d-" % (item, generation) * 300)[:1000]
 
 
 def connect(path):
