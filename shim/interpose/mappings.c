@@ -253,10 +253,10 @@ static void *map_new(void *hint, uint64_t size, int protection, int flags, bool 
     uintptr_t start = map_anywhere((uintptr_t) hint, size, protection);
     if (!start)
         return MAP_FAILED;
+    if (protection)
+        lifecycle_note_growth(); /* before memory is there that does not fit */
     if (flags & MAP_POPULATE && !lifecycle_armed())
         vm_populate(start, size);
-    if (protection)
-        lifecycle_note_growth();
     errno = saved;
     return (void *) start;
 }

@@ -28,6 +28,7 @@ MODES = {
     "floor": Mode(("--ram", "32M"), 32),  # the smallest --ram there is
     "ram64": Mode(("--ram", "64M"), 64),
     "ram128": Mode(("--ram", "128M"), 128),
+    "ram160": Mode(("--ram", "160M"), 160),
     "ram256": Mode(("--ram", "256M"), 256),
     "ram512": Mode(("--ram", "512M"), 512),
     "lazy64": Mode(("--ram", "64M", "--lazy"), 64, lazy=True),
@@ -595,7 +596,7 @@ CASES = {
         soak="ram256:uffd-signal@nobody ram256:mprotect"),
     "redis_million": Case(
         lambda context: ["python3", str(PROGRAMS / "redis_session.py"), "1000000"], needs=("redis-server",), outside=600,
-        timeout=1200, stderr=False, above_cap=True, soak="ram128@nobody"),
+        timeout=1200, stderr=False, above_cap=True, soak="ram160@nobody"),
     "sqlite_large": Case(
         shell(SQLITE_LARGE), needs=("sqlite3",), outside=600, timeout=1200, options=("--small",),
         libraries=("libmimalloc.so.2",), above_cap=True, soak="ram128@nobody"),

@@ -266,6 +266,17 @@ def other_requests_are_not(directory):
     equal(told("libc.setsockopt(socket.socket().fileno(), 1, 2, 0, 0)"), False)
 
 
+# ---- memory that is to be there at once ----
+
+@case
+def populating_keeps_to_the_budget(directory):
+    program = ("import mmap, re; m = mmap.mmap(-1, 512 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000); "
+               "m[100 << 20] = 7; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])")
+    result = run("--ram", "128M", sys.executable, "-c", program)
+    equal(result.returncode, 0)
+    assert int(result.stdout) < 140 << 10, f"{int(result.stdout) >> 10} MiB at most, not 128"
+
+
 # ---- LD_PRELOAD ----
 
 
