@@ -21,7 +21,6 @@
 #include "page.h"
 #include "policy.h"
 #include "share.h"
-#include "stream.h"
 
 /* Eviction works through the arena a region at a time: the pages that one mask holds. */
 #define REGION_PAGES 64
@@ -119,7 +118,6 @@ struct engine {
 
     /* Any thread, atomically. */
     uint64_t turn;       /* counts runs of pages that came back, for the policy */
-    struct streams streams;
     unsigned broken;     /* the share of kept copies that a write breaks (policy.h) */
     uint64_t resident;   /* pages in memory that the engine knows of */
     uint64_t limit;      /* the most there should be; the pager writes it (pager.c) */

@@ -356,6 +356,39 @@ static enum fault_result refill_run(struct engine *engine, struct refill *refill
 /* Shorter than this, it may be an object of a few pages. */
 #define AHEAD_FROM 4
 
+static bool fresh_arrival(page_word word)
+{
+    const page_word came = PAGE_RESIDENT | PAGE_YOUNG;
+    return (word & (PAGE_STATE_MASK | PAGE_YOUNG)) == came;
+}
+
+/* How many pages before this one, at most `most`, came in since the hand last passed. */
+static size_t length_behind(struct engine *engine, size_t page, int direction, size_t most)
+{
+    size_t length = 0;
+    for (page -= (size_t) direction; length < most && page < engine->page_count; page -= (size_t) direction, length++)
+        if (!fresh_arrival(page_load(&engine->pages[page])))
+            break;
+    return length;
+}
+
+/* What a fault belongs to: pages on one side that have just come in make a stream. By neighbours rather than by time: who goes
+ * through an image by columns follows a stream in each row. */
+struct stream {
+    int direction; /* 1 up, -1 down, 0 none */
+    size_t length;
+};
+
+static struct stream detect_stream(struct engine *engine, size_t page)
+{
+    for (int direction = 1; direction >= -1; direction -= 2) {
+        size_t length = length_behind(engine, page, direction, engine->ahead);
+        if (length >= AHEAD_FROM)
+            return (struct stream){direction, length};
+    }
+    return (struct stream){0, 0};
+}
+
 /* How many pages to bring in: as many as have come, so that no more than half of all is ever in vain. */
 static size_t ahead_of(const struct engine *engine, const struct stream *stream)
 {
@@ -410,7 +443,7 @@ static page_word written(page_word word) { return (word & ~PAGE_READ) | PAGE_WRI
 
 static enum fault_result serve_stored(struct engine *engine, size_t page, page_word word, bool write)
 {
-    struct stream stream = stream_find(&engine->streams, page);
+    struct stream stream = detect_stream(engine, page);
     bool writes = is_written(engine, page, &stream);
     if (!page_swap(&engine->pages[page], &word, page_in_state(word, PAGE_FILLING)))
         return FAULT_HEALED;
@@ -420,7 +453,6 @@ static enum fault_result serve_stored(struct engine *engine, size_t page, page_w
                  !(page_place(word) == PLACE_POOL && __atomic_load_n(&engine->pool_tight, __ATOMIC_RELAXED));
     struct refill refill = {.first = page, .count = 1, .words = {write ? written(word) : word}, .writable = !keeps};
     extend_run(engine, &refill, stream.direction, ahead_of(engine, &stream));
-    stream_note(&engine->streams, page, refill.first, refill.first + refill.count);
     return refill_run(engine, &refill);
 }
 

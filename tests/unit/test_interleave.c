@@ -635,9 +635,6 @@ static uint64_t state_hash(void)
     hash = mix(hash, world.arena.lock.word);
     hash = mix(mix(hash, engine->clock.now), (uint64_t) engine->clock.left << 32 | engine->turn);
     hash = mix(hash, (uint64_t) engine->broken << 1 | engine->pool_tight);
-    for (const uint64_t *at = (const uint64_t *) &engine->streams, *end = (const uint64_t *) (&engine->streams + 1);
-         world.scenario.pages > 1 && at < end; at++) /* one page is no stream */
-        hash = mix(hash, *at);
     for (int i = 0; i < ACTORS; i++)
         hash = mix_actor(hash, i);
     return hash;
